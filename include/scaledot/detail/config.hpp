@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The inline namespace every name of scaledot lives in. It spells how the translation unit is compiled (instruction
+// sets, OpenMP, fast-math), so that units built differently never share a symbol: the linker cannot hand an AVX-512
+// body to a caller that was built for SSE2. See docs/decisions/0001-one-namespace-per-build.md.
+#ifndef SCALEDOT_DETAIL_CONFIG_HPP
+#define SCALEDOT_DETAIL_CONFIG_HPP
+
+#if __cplusplus < 202002L
+#error "scaledot needs C++20 (-std=c++20)"
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512CD__)
+#define SCALEDOT_TOKEN_VECTOR _avx512
+#elif defined(__AVX2__)
+#define SCALEDOT_TOKEN_VECTOR _avx2
+#elif defined(__AVX__)
+#define SCALEDOT_TOKEN_VECTOR _avx
+#elif defined(__SSE4_2__)
+#define SCALEDOT_TOKEN_VECTOR _sse42
+#elif defined(__SSE4_1__)
+#define SCALEDOT_TOKEN_VECTOR _sse41
+#elif defined(__SSSE3__)
+#define SCALEDOT_TOKEN_VECTOR _ssse3
+#elif defined(__SSE3__)
+#define SCALEDOT_TOKEN_VECTOR _sse3
+#elif defined(__SSE2__)
+#define SCALEDOT_TOKEN_VECTOR _sse2
+#elif defined(__ARM_NEON)
+#define SCALEDOT_TOKEN_VECTOR _neon
+#else
+#define SCALEDOT_TOKEN_VECTOR _generic
+#endif
+
+#if defined(__FMA__)
+#define SCALEDOT_TOKEN_FMA _fma
+#else
+#define SCALEDOT_TOKEN_FMA
+#endif
+#if defined(__F16C__)
+#define SCALEDOT_TOKEN_F16C _f16c
+#else
+#define SCALEDOT_TOKEN_F16C
+#endif
+#if defined(__BMI2__)
+#define SCALEDOT_TOKEN_BMI _bmi
+#else
+#define SCALEDOT_TOKEN_BMI
+#endif
+#if defined(__AVX512VL__)
+#define SCALEDOT_TOKEN_VL _vl
+#else
+#define SCALEDOT_TOKEN_VL
+#endif
+#if defined(__AVX512BF16__)
+#define SCALEDOT_TOKEN_BF16 _bf16
+#else
+#define SCALEDOT_TOKEN_BF16
+#endif
+#if defined(_OPENMP)
+#define SCALEDOT_TOKEN_OPENMP _openmp
+#else
+#define SCALEDOT_TOKEN_OPENMP
+#endif
+#if defined(__FAST_MATH__)
+#define SCALEDOT_TOKEN_MATH _fast
+#else
+#define SCALEDOT_TOKEN_MATH
+#endif
+
+#define SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i) a##b##c##d##e##f##g##h##i
+#define SCALEDOT_JOIN(a, b, c, d, e, f, g, h, i) SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i)
+/// The namespace of this build: `namespace scaledot::inline SCALEDOT_BUILD { ... }` encloses every header.
+#define SCALEDOT_BUILD                                                                                                 \
+    SCALEDOT_JOIN(v0, SCALEDOT_TOKEN_VECTOR, SCALEDOT_TOKEN_FMA, SCALEDOT_TOKEN_F16C, SCALEDOT_TOKEN_BMI,              \
+                  SCALEDOT_TOKEN_VL, SCALEDOT_TOKEN_BF16, SCALEDOT_TOKEN_OPENMP, SCALEDOT_TOKEN_MATH)
+
+#endif

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Finds the LayerNorm and RMSNorm parameters of a checkpoint, whatever they are called. The naming schemes are in
+// detail/normalization_names.hpp.
+#ifndef SCALEDOT_CHECKPOINT_HPP
+#define SCALEDOT_CHECKPOINT_HPP
+
+#include <scaledot/detail/check.hpp>
+#include <scaledot/detail/config.hpp>
+#include <scaledot/detail/normalization_names.hpp>
+#include <scaledot/detail/xtensor.hpp>
+#include <scaledot/safetensors.hpp>
+
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace scaledot::inline SCALEDOT_BUILD {
+
+/// The learned weight and bias of one normalisation, as the checkpoint stores them.
+struct normalization_parameters {
+    std::string name;        ///< the module: "h.3.ln_1", "model.layers.0.input_layernorm"
+    xt::xarray<float> gamma; ///< the weight, rank 1
+    xt::xarray<float> beta;  ///< the bias, rank 1; size 0 where there is none (RMSNorm)
+};
+
+namespace detail {
+
+struct normalization_tensors {
+    std::string gamma;
+    std::string beta;
+    bool is_batch_normalization = false;
+};
+
+inline bool holds_floating_point(const std::string& dtype)
+{
+    return dtype.starts_with('F') || dtype.starts_with("BF");
+}
+
+/// The tensors of each normalisation, by module, whether or not there is a gamma.
+inline std::map<std::string, normalization_tensors> normalization_modules(const safetensors_file& file)
+{
+    std::map<std::string, normalization_tensors> modules;
+    for (const std::string& name : file.names()) {
+        const auto [module, role] = parse_normalization_name(name);
+        if (role == parameter_role::none) {
+            continue;
+        }
+        normalization_tensors& found = modules[std::string(module)];
+        if (role == parameter_role::batch_statistics) {
+            found.is_batch_normalization = true;
+            continue;
+        }
+        if (role == parameter_role::gamma && (file.shape(name).size() != 1 || !holds_floating_point(file.dtype(name)))) {
+            continue; // a matrix: a linear layer that has "norm" in its name
+        }
+        std::string& slot = role == parameter_role::gamma ? found.gamma : found.beta;
+        if (!slot.empty()) {
+            throw std::runtime_error(text("scaledot: ", file.file_name(), ": tensors ", printable(slot), " and ",
+                                          printable(name), " are both ",
+                                          role == parameter_role::gamma ? "gamma" : "beta", " of one normalisation"));
+        }
+        slot = name;
+    }
+    return modules;
+}
+
+} // namespace detail
+
+/// gamma and beta of every LayerNorm and RMSNorm of a checkpoint.
+///
+/// Recognises GPT-2 (h.3.ln_1.weight), BERT (embeddings.LayerNorm.gamma), Llama and Mistral (input_layernorm, model.norm,
+/// q_norm), ViT (norm1, layernorm_before), T5 (layer_norm), CLIP (pre_layrnorm), TensorFlow and Flax (ln_1/g,
+/// LayerNorm_0/scale), fused layers (layer_norm_weight) and their like: a rank-1 floating tensor called weight, gamma or
+/// scale in a module whose name has "norm" or "ln" as a word. Batch normalisation, told by its name or its running
+/// statistics, is left out; so are group, instance, spectral and weight normalisation. A normalisation that hides behind
+/// a bare index ("neck.1.weight") is not found.
+///
+/// @return  one entry per normalisation in the order of the layers: h.2 before h.10, the embeddings' first, the model's
+///          final one (ln_f, model.norm) last; empty when the file has none
+/// @throws std::runtime_error  a beta whose shape is not gamma's or whose type is not floating; two gammas or two betas in
+///                             one module; whatever safetensors_file::read throws
+inline std::vector<normalization_parameters> layer_norm_parameters(const safetensors_file& file)
+{
+    std::map<std::pair<std::string, std::string>, detail::normalization_tensors> in_order;
+    for (auto& [module, tensors] : detail::normalization_modules(file)) {
+        if (!tensors.gamma.empty() && !tensors.is_batch_normalization) {
+            in_order.emplace(std::pair(detail::layer_order_key(module), module), tensors);
+        }
+    }
+    std::vector<normalization_parameters> result;
+    result.reserve(in_order.size());
+    for (const auto& [key, tensors] : in_order) {
+        normalization_parameters found;
+        found.name = key.second;
+        found.gamma = file.read<float>(tensors.gamma);
+        if (tensors.beta.empty()) {
+            found.beta = xt::xarray<float>::from_shape({0});
+        } else {
+            if (file.shape(tensors.beta) != file.shape(tensors.gamma)) {
+                throw std::runtime_error(detail::text("scaledot: ", file.file_name(), ": tensor ",
+                                                      detail::printable(tensors.beta), " has shape ",
+                                                      detail::short_shape_text(file.shape(tensors.beta)), ", must be ",
+                                                      detail::short_shape_text(file.shape(tensors.gamma)), " as ",
+                                                      detail::printable(tensors.gamma)));
+            }
+            if (!detail::holds_floating_point(file.dtype(tensors.beta))) {
+                throw std::runtime_error(detail::text("scaledot: ", file.file_name(), ": tensor ",
+                                                      detail::printable(tensors.beta), " is of type ",
+                                                      detail::printable(file.dtype(tensors.beta)),
+                                                      ", must be floating as ", detail::printable(tensors.gamma)));
+            }
+            found.beta = file.read<float>(tensors.beta);
+        }
+        result.push_back(std::move(found));
+    }
+    return result;
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD
+
+#endif

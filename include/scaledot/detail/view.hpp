@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// From xtensor expressions to raw memory: a pointer, a shape, strides. Everything below this file sees no xtensor.
+#ifndef SCALEDOT_DETAIL_VIEW_HPP
+#define SCALEDOT_DETAIL_VIEW_HPP
+
+#include <scaledot/detail/check.hpp>
+#include <scaledot/detail/config.hpp>
+#include <scaledot/detail/element.hpp>
+#include <scaledot/detail/xtensor.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace scaledot::inline SCALEDOT_BUILD::detail {
+
+using shape_vector = xt::dynamic_shape<std::size_t>;
+using stride_vector = xt::dynamic_shape<std::ptrdiff_t>;
+
+/// Elements in memory the library does not own. Strides count elements and may be negative, or 0 along broadcast axes.
+template <class T>
+struct strided_view {
+    T* data = nullptr;
+    shape_vector shape;
+    stride_vector strides;
+
+    std::size_t rank() const { return shape.size(); }
+    std::size_t extent(std::ptrdiff_t axis) const { return shape[index(axis)]; }
+    std::ptrdiff_t stride(std::ptrdiff_t axis) const { return strides[index(axis)]; }
+
+private:
+    std::size_t index(std::ptrdiff_t axis) const
+    {
+        return static_cast<std::size_t>(axis < 0 ? axis + static_cast<std::ptrdiff_t>(rank()) : axis);
+    }
+};
+
+/// Number of elements of a shape; throws std::length_error when it does not fit std::size_t.
+template <class Shape>
+std::size_t element_count(const Shape& shape)
+{
+    std::size_t count = 1;
+    for (const auto extent : shape) {
+        if (extent == 0) {
+            return 0;
+        }
+    }
+    for (const auto extent : shape) {
+        count = checked_product(count, static_cast<std::size_t>(extent), "the number of elements");
+    }
+    return count;
+}
+
+template <class E>
+concept tensor = xt::is_xexpression<std::decay_t<E>>::value;
+
+template <class E>
+using element_of = std::remove_cv_t<typename std::decay_t<E>::value_type>;
+
+/// Rank known at compile time, or dynamic_rank.
+inline constexpr std::size_t dynamic_rank = std::numeric_limits<std::size_t>::max();
+
+template <class E>
+inline constexpr std::size_t rank_of = xt::get_rank<std::decay_t<E>>::value;
+
+/// The container a result of T with the rank of E (or another static rank) lives in: xtensor for xtensor, else xarray.
+template <class E, class T, std::size_t Rank = rank_of<E>>
+using container_like = std::conditional_t<rank_of<E> == dynamic_rank, xt::xarray<T>, xt::xtensor<T, Rank>>;
+
+/// Expressions with elements in memory: containers, adaptors, strided views of either.
+template <class E>
+concept in_memory = tensor<E> && requires(E&& e) {
+    e.data();
+    e.data_offset();
+    e.strides();
+};
+
+template <class E>
+auto view_of(E&& e)
+{
+    using pointee = std::remove_pointer_t<decltype(e.data())>;
+    strided_view<pointee> view;
+    view.data = e.data() + e.data_offset();
+    view.shape.resize(e.dimension());
+    view.strides.resize(e.dimension());
+    for (std::size_t i = 0; i < e.dimension(); ++i) {
+        view.shape[i] = static_cast<std::size_t>(e.shape()[i]);
+        view.strides[i] = static_cast<std::ptrdiff_t>(e.strides()[i]);
+    }
+    return view;
+}
+
+/// The last axis can be walked with stride 1.
+template <class T>
+bool last_axis_contiguous(const strided_view<T>& view)
+{
+    return view.rank() == 0 || view.extent(-1) <= 1 || view.stride(-1) == 1;
+}
+
+/// An argument that is read: used in place when its last axis is contiguous, copied to a row-major array otherwise
+/// (lazy expressions and views with another innermost axis).
+template <tensor E>
+class input {
+public:
+    using value_type = element_of<E>;
+
+    explicit input(const E& e)
+    {
+        if constexpr (in_memory<const E&>) {
+            view_ = view_of(e);
+            if (last_axis_contiguous(view_)) {
+                return;
+            }
+        }
+        copy_.emplace(e);
+        view_ = view_of(std::as_const(*copy_));
+    }
+
+    input(const input&) = delete;
+    input& operator=(const input&) = delete;
+
+    const strided_view<const value_type>& view() const { return view_; }
+
+private:
+    std::optional<xt::xarray<value_type, xt::layout_type::row_major>> copy_;
+    strided_view<const value_type> view_;
+};
+
+/// An argument that is written: in place when its last axis is contiguous, through a row-major array otherwise; commit()
+/// copies that array to its place.
+template <in_memory E>
+class output {
+public:
+    using value_type = element_of<E>;
+
+    explicit output(E& e) : target_(e)
+    {
+        static_assert(!std::is_const_v<std::remove_pointer_t<decltype(e.data())>>, "scaledot: the output is const");
+        view_ = view_of(e);
+        if (!last_axis_contiguous(view_)) {
+            copy_.emplace(xt::xarray<value_type, xt::layout_type::row_major>::from_shape(view_.shape));
+            view_ = view_of(*copy_);
+        }
+    }
+
+    output(const output&) = delete;
+    output& operator=(const output&) = delete;
+
+    const strided_view<value_type>& view() const { return view_; }
+
+    void commit()
+    {
+        if (copy_) {
+            xt::noalias(target_) = *copy_;
+        }
+    }
+
+private:
+    E& target_;
+    std::optional<xt::xarray<value_type, xt::layout_type::row_major>> copy_;
+    strided_view<value_type> view_;
+};
+
+/// Throws unless the two shapes are equal.
+template <class Shape, class Expected>
+void require_shape(const char* argument, const Shape& shape, const Expected& expected, const char* why)
+{
+    bool equal = shape.size() == expected.size();
+    for (std::size_t i = 0; equal && i < shape.size(); ++i) {
+        equal = static_cast<std::size_t>(shape[i]) == static_cast<std::size_t>(expected[i]);
+    }
+    if (!equal) {
+        reject(text("the shape of ", argument), shape_text(shape), text(shape_text(expected), ", ", why));
+    }
+}
+
+/// Walks the offsets of a view's leading axes (all but the last `inner`) in row-major order.
+template <class T>
+std::ptrdiff_t offset_of(const strided_view<T>& view, std::size_t flat, std::size_t inner)
+{
+    std::ptrdiff_t offset = 0;
+    for (std::size_t axis = view.rank() - inner; axis-- > 0;) {
+        const std::size_t extent = view.shape[axis];
+        offset += static_cast<std::ptrdiff_t>(flat % extent) * view.strides[axis];
+        flat /= extent;
+    }
+    return offset;
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::detail
+
+#endif

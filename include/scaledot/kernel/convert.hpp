@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Storage types to arithmetic types and back, one number or one vector at a time: half through F16C where the machine
+// has it and through integer steps elsewhere, bfloat16 through a shift. Both directions round to nearest, ties to even.
+#ifndef SCALEDOT_KERNEL_CONVERT_HPP
+#define SCALEDOT_KERNEL_CONVERT_HPP
+
+#include <scaledot/bfloat16.hpp>
+#include <scaledot/detail/config.hpp>
+#include <scaledot/detail/element.hpp>
+#include <scaledot/kernel/xsimd.hpp>
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// Half bits to float, exactly. Works on normal floats only, so that flushed subnormals (-ffast-math) do no harm.
+constexpr float half_to_float(std::uint16_t half)
+{
+    const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
+    const std::uint32_t magnitude = half & 0x7fffu;
+    if (magnitude >= 0x7c00u) {
+        return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
+    }
+    if (magnitude >= 0x0400u) {
+        return std::bit_cast<float>(sign | ((magnitude << 13) + (112u << 23)));
+    }
+    const float subnormal = static_cast<float>(magnitude) * 0x1p-24f;
+    return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(subnormal));
+}
+
+/// Float to half bits: nearest, ties to even; overflow gives infinity, NaN stays NaN.
+constexpr std::uint16_t float_to_half(float value)
+{
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    const std::uint32_t sign = (bits >> 16) & 0x8000u;
+    const std::uint32_t magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) {
+        return static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
+    }
+    if (magnitude >= 0x477ff000u) { // 65520 and above round to infinity
+        return static_cast<std::uint16_t>(sign | 0x7c00u);
+    }
+    if (magnitude >= 0x38800000u) { // normal halves
+        const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
+        return static_cast<std::uint16_t>(sign | ((rounded - (112u << 23)) >> 13));
+    }
+    if (magnitude < 0x33000000u) { // below half of the smallest subnormal
+        return static_cast<std::uint16_t>(sign);
+    }
+    const std::uint32_t shift = 126u - (magnitude >> 23); // 14 … 24: a fraction of 24 bits to units of 2^-24
+    const std::uint32_t fraction = (magnitude & 0x7fffffu) | 0x800000u;
+    const std::uint32_t kept = fraction >> shift;
+    const std::uint32_t rest = fraction & ((1u << shift) - 1u);
+    const std::uint32_t middle = 1u << (shift - 1u);
+    const std::uint32_t up = rest > middle || (rest == middle && (kept & 1u)) ? 1u : 0u;
+    return static_cast<std::uint16_t>(sign | (kept + up));
+}
+
+template <class T, class S>
+inline T to_arithmetic(S value)
+{
+    if constexpr (std::is_same_v<S, xtl::half_float>) {
+        return static_cast<T>(half_to_float(std::bit_cast<std::uint16_t>(value)));
+    } else if constexpr (std::is_same_v<S, bfloat16>) {
+        return static_cast<T>(static_cast<float>(value));
+    } else {
+        return static_cast<T>(value);
+    }
+}
+
+template <class S, class T>
+inline S to_storage(T value)
+{
+    if constexpr (std::is_same_v<S, xtl::half_float>) {
+        return std::bit_cast<xtl::half_float>(float_to_half(static_cast<float>(value)));
+    } else if constexpr (std::is_same_v<S, bfloat16>) {
+        return bfloat16(static_cast<float>(value));
+    } else {
+        return static_cast<S>(value);
+    }
+}
+
+/// A vector of another element type from memory, lane by lane where the machine has no instruction for it.
+template <class Batch, class S>
+[[gnu::always_inline]] inline Batch widen(const S* source)
+{
+    using T = typename Batch::value_type;
+    constexpr std::size_t count = Batch::size;
+    if constexpr (std::is_same_v<S, bfloat16> && std::is_same_v<T, float>) {
+        alignas(Batch::arch_type::alignment()) std::array<std::uint32_t, count> bits;
+        std::array<std::uint16_t, count> halves;
+        std::memcpy(halves.data(), static_cast<const void*>(source), sizeof halves);
+        for (std::size_t i = 0; i < count; ++i) {
+            bits[i] = static_cast<std::uint32_t>(halves[i]) << 16;
+        }
+        return std::bit_cast<Batch>(bits);
+    }
+#if defined(__F16C__)
+    if constexpr (std::is_same_v<S, xtl::half_float> && std::is_same_v<T, float>) {
+#if defined(__AVX512F__)
+        if constexpr (count == 16) {
+            return Batch(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source))));
+        }
+#endif
+        if constexpr (count == 8) {
+            return Batch(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))));
+        } else if constexpr (count == 4) {
+            return Batch(_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source))));
+        }
+    }
+#endif
+    alignas(Batch::arch_type::alignment()) std::array<T, count> values;
+    for (std::size_t i = 0; i < count; ++i) {
+        values[i] = to_arithmetic<T>(source[i]);
+    }
+    return Batch::load_aligned(values.data());
+}
+
+/// A vector rounded to another element type, to memory.
+template <class S, class Batch>
+[[gnu::always_inline]] inline void narrow(S* target, const Batch& x)
+{
+    using T = typename Batch::value_type;
+    alignas(Batch::arch_type::alignment()) std::array<T, Batch::size> values;
+    x.store_aligned(values.data());
+    for (std::size_t i = 0; i < Batch::size; ++i) {
+        target[i] = to_storage<S>(values[i]);
+    }
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+
+#endif

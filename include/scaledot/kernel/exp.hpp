@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// exp for arguments <= 0 (all a softmax needs), to a stated bound, the same in every lane; tanh on top of it.
+#ifndef SCALEDOT_KERNEL_EXP_HPP
+#define SCALEDOT_KERNEL_EXP_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/simd.hpp>
+
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// Bound of exp_pair on normal results, in units in the last place. Found by tests/kernel_exp_test.cpp: 0.60.
+inline constexpr double exp_pair_max_ulp = 0.75;
+/// Bound of exp_negative on normal results.
+inline constexpr double exp_negative_max_ulp = 1.5;
+
+template <class T>
+struct exp_constants;
+
+// exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2: P minimax in the error relative to exp (2^-28.1 and 2^-63.7).
+// ln 2 is cut in two so that n * ln2_high is exact for every n that occurs.
+template <>
+struct exp_constants<float> {
+    static constexpr float log2_e = 0x1.715476p+0f;
+    static constexpr float ln2_high = 0x1.62e4p-1f;
+    static constexpr float ln2_low = 0x1.7f7d1cp-20f;
+    static constexpr float round_to_integer = 0x1.8p+23f;
+    static constexpr float smallest_exponent = -126.0f;
+    static constexpr float normal_limit = -87.33654f;    // ln 2^-126
+    static constexpr float subnormal_limit = -103.97208f; // ln 2^-150
+    static constexpr int fraction_bits = 23;
+    static constexpr std::int32_t one = 0x3f800000;
+    static constexpr std::array polynomial = {0x1.fffffcp-2f, 0x1.55549ap-3f, 0x1.5558bp-5f, 0x1.12348cp-7f,
+                                              0x1.6a39fcp-10f};
+};
+
+template <>
+struct exp_constants<double> {
+    static constexpr double log2_e = 0x1.71547652b82fep+0;
+    static constexpr double ln2_high = 0x1.62e42fefa38p-1;
+    static constexpr double ln2_low = 0x1.ef35793c7673p-45;
+    static constexpr double round_to_integer = 0x1.8p+52;
+    static constexpr double smallest_exponent = -1022.0;
+    static constexpr double normal_limit = -708.3964185322641;    // ln 2^-1022
+    static constexpr double subnormal_limit = -745.1332191019412; // ln 2^-1075
+    static constexpr int fraction_bits = 52;
+    static constexpr std::int64_t one = 0x3ff0000000000000;
+    static constexpr std::array polynomial = {0x1p-1,
+                                              0x1.555555555555ap-3,
+                                              0x1.555555555551bp-5,
+                                              0x1.111111110f2e7p-7,
+                                              0x1.6c16c16c2b837p-10,
+                                              0x1.a01a01b156b8bp-13,
+                                              0x1.a01a0142c722ep-16,
+                                              0x1.71ddf4d450569p-19,
+                                              0x1.27e5a800d7a3ep-22,
+                                              0x1.af649d7fc3d6dp-26,
+                                              0x1.1e429ca20d565p-29};
+};
+
+namespace exp_steps {
+
+/// P(r) by Horner's rule.
+template <class B>
+[[gnu::always_inline]] inline B polynomial(const B& r)
+{
+    constexpr auto& c = exp_constants<typename B::value_type>::polynomial;
+    B p(c.back());
+    for (std::size_t i = c.size() - 1; i-- > 0;) {
+        p = multiply_add(p, r, B(c[i]));
+    }
+    return p;
+}
+
+/// 2^n from the sum n + round_to_integer, whose low bits are n in two's complement.
+template <class B>
+[[gnu::always_inline]] inline B power_of_two(const B& shifted)
+{
+    using T = typename B::value_type;
+    using C = exp_constants<T>;
+    const auto bits = as_bits(shifted);
+    using I = std::decay_t<decltype(bits)>;
+    return from_bits<T>(I((bits << C::fraction_bits) + I(C::one)));
+}
+
+/// x where x is NaN, result elsewhere, by integer tests that -ffast-math cannot drop.
+template <class B>
+[[gnu::always_inline]] inline B keep_nan(const B& x, const B& result)
+{
+    using T = typename B::value_type;
+    const auto bits = as_bits(x);
+    using I = std::decay_t<decltype(bits)>;
+    const auto magnitude = bits & I(std::numeric_limits<bits_of<T>>::max());
+    return from_bits<T>(I(xsimd::select(magnitude > I(exponent_mask<T>), bits, as_bits(result))));
+}
+
+/// result where x >= limit, +0 below, NaN where x is NaN. Compilers with -ffast-math may turn the test around, so that a
+/// NaN would count as below: there it is put back.
+template <class B>
+[[gnu::always_inline]] inline B zero_below(const B& x, typename B::value_type limit, const B& result)
+{
+    const B selected = xsimd::select(barrier(x) < B(limit), B(0), result);
+#if defined(__FAST_MATH__)
+    return keep_nan(x, barrier(selected));
+#else
+    return selected;
+#endif
+}
+
+} // namespace exp_steps
+
+/// exp(high + low) for high <= 0 and |low| at most an ulp of high. exp_pair_max_ulp on normal results, gradual underflow
+/// to +0, exp(-inf) = 0, NaN in high gives NaN. The low part's rounding error is what a softmax otherwise loses.
+template <class B>
+[[gnu::always_inline]] inline B exp_pair(const B& high, const B& low)
+{
+    using C = exp_constants<typename B::value_type>;
+    const B shifted = barrier(multiply_add(high, B(C::log2_e), B(C::round_to_integer)));
+    const B n = barrier(shifted - B(C::round_to_integer));
+    const B reduced = barrier(negative_multiply_add(n, B(C::ln2_high), high));
+    const B correction = barrier(negative_multiply_add(n, B(C::ln2_low), low));
+    const auto r = fast_two_sum(reduced, correction);
+    const B tail = multiply_add(barrier(r.high * r.high), exp_steps::polynomial(r.high), barrier(multiply_add(r.high, r.low, r.low)));
+    const auto sum = fast_two_sum(B(1), r.high);
+    const B value = barrier(sum.high + barrier(sum.low + barrier(tail)));
+
+    // 2^n in two factors, the first of which is a normal number: results below the normal range round once.
+    const B first = xsimd::max(n, B(C::smallest_exponent));
+    const B second = n - first;
+    const B scaled = value * exp_steps::power_of_two(barrier(first + B(C::round_to_integer)));
+    const B result = barrier(scaled) * exp_steps::power_of_two(barrier(second + B(C::round_to_integer)));
+    return exp_steps::zero_below(high, C::subnormal_limit, result);
+}
+
+/// exp(x) for x <= 0: exp_negative_max_ulp on normal results, +0 where the result would be subnormal; NaN gives NaN.
+template <class B>
+[[gnu::always_inline]] inline B exp_negative(const B& x)
+{
+    using C = exp_constants<typename B::value_type>;
+    const B shifted = barrier(multiply_add(x, B(C::log2_e), B(C::round_to_integer)));
+    const B n = barrier(shifted - B(C::round_to_integer));
+    const B r = negative_multiply_add(n, B(C::ln2_low), barrier(negative_multiply_add(n, B(C::ln2_high), x)));
+    const B value = multiply_add(barrier(r * r), exp_steps::polynomial(r), barrier(r)) + B(1);
+    return exp_steps::zero_below(x, C::normal_limit, B(value * exp_steps::power_of_two(shifted)));
+}
+
+/// tanh(x) = -e / (2 + e) with e = expm1(-2|x|), the sign of x; +-1 at infinity, NaN for NaN. A few ulp, also near 0.
+template <class B>
+[[gnu::always_inline]] inline B tanh(const B& x)
+{
+    using T = typename B::value_type;
+    using C = exp_constants<T>;
+    const B sign = x & B(T(-0.0));
+    // From 2|x| = 60 on tanh rounds to 1 in either type; the clamp keeps 2^n in range.
+    const B y = xsimd::max(barrier(B(-2) * xsimd::abs(x)), B(T(-60)));
+    const B shifted = barrier(multiply_add(y, B(C::log2_e), B(C::round_to_integer)));
+    const B n = barrier(shifted - B(C::round_to_integer));
+    const B r = negative_multiply_add(n, B(C::ln2_low), barrier(negative_multiply_add(n, B(C::ln2_high), y)));
+    const B reduced = multiply_add(barrier(r * r), exp_steps::polynomial(r), barrier(r)); // expm1(r)
+    const B power = exp_steps::power_of_two(shifted);
+    const B e = multiply_add(power, reduced, barrier(power - B(1)));
+    const B magnitude = -e / (B(2) + e);
+    return exp_steps::keep_nan(x, B(magnitude | sign));
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+
+#endif

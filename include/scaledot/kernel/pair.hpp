@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Unevaluated sums high + low of two numbers of one type: twice the precision from additions and products whose rounding
+// errors are kept (Dekker 1971; Knuth, TAOCP 2, 4.2.2). Barriers keep the compiler from simplifying the errors to zero.
+#ifndef SCALEDOT_KERNEL_PAIR_HPP
+#define SCALEDOT_KERNEL_PAIR_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/simd.hpp>
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <type_traits>
+
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// high + low, |low| <= ulp(high) / 2 after each function below. V is a number or a vector.
+template <class V>
+struct pair {
+    V high;
+    V low;
+};
+
+/// a + b exactly, for |a| >= |b| or a = 0.
+template <class V>
+[[gnu::always_inline]] inline pair<V> fast_two_sum(const V& a, const V& b)
+{
+    const V sum = barrier(V(a + b));
+    return {sum, barrier(V(b - barrier(V(sum - a))))};
+}
+
+/// a + b exactly, whatever their order.
+template <class V>
+[[gnu::always_inline]] inline pair<V> two_sum(const V& a, const V& b)
+{
+    const V sum = barrier(V(a + b));
+    const V from_b = barrier(V(sum - a));
+    const V from_a = barrier(V(sum - from_b));
+    return {sum, barrier(V(barrier(V(a - from_a)) + barrier(V(b - from_b))))};
+}
+
+/// a - b exactly.
+template <class V>
+[[gnu::always_inline]] inline pair<V> two_difference(const V& a, const V& b)
+{
+    return two_sum(a, V(-b));
+}
+
+/// The product's rounding error: a * b - product, exactly where the machine has fused multiply-add. Without it, by
+/// Veltkamp's splitting, exact below 2^(emax - 30).
+template <class V>
+[[gnu::always_inline]] inline pair<V> two_product(const V& a, const V& b)
+{
+    const V product = barrier(V(a * b));
+    if constexpr (std::is_floating_point_v<V>) {
+        return {product, std::fma(a, b, -product)};
+    } else if constexpr (fused<V>) {
+        return {product, multiply_add(a, b, V(-product))};
+    } else {
+        const auto split = [](const V& x) {
+            using T = typename V::value_type;
+            const V scaled = barrier(V(x * V(sizeof(T) == 8 ? T(134217729) : T(4097))));
+            const V high = barrier(V(scaled - barrier(V(scaled - x))));
+            return pair<V>{high, barrier(V(x - high))};
+        };
+        const auto x = split(a);
+        const auto y = split(b);
+        const V rest = barrier(V(barrier(V(x.high * y.high)) - product));
+        const V cross = barrier(V(barrier(V(rest + x.high * y.low)) + x.low * y.high));
+        return {product, barrier(V(cross + barrier(V(x.low * y.low))))};
+    }
+}
+
+/// sum + x, the error of the addition collected in low.
+template <class V>
+[[gnu::always_inline]] inline void accumulate(pair<V>& sum, const V& x)
+{
+    const auto next = two_sum(sum.high, x);
+    sum.high = next.high;
+    sum.low = sum.low + next.low;
+}
+
+/// The sum of all lanes of both parts.
+template <class T, class A>
+[[gnu::always_inline]] inline pair<T> reduce(const pair<xsimd::batch<T, A>>& sum)
+{
+    constexpr std::size_t count = xsimd::batch<T, A>::size;
+    alignas(A::alignment()) std::array<T, count> high;
+    alignas(A::alignment()) std::array<T, count> low;
+    sum.high.store_aligned(high.data());
+    sum.low.store_aligned(low.data());
+    pair<T> total{0, 0};
+    for (std::size_t i = 0; i < count; ++i) {
+        accumulate(total, high[i]);
+        total.low += low[i];
+    }
+    return fast_two_sum(total.high, total.low);
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+
+#endif

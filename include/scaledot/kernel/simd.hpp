@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The vectors kernels are written with: xsimd's batches on our own architecture tag, loads that widen storage types,
+// partial loads and stores for tails, and the barrier that keeps compensated steps alive under -ffast-math. The one file
+// that knows how xsimd's versions differ.
+#ifndef SCALEDOT_KERNEL_SIMD_HPP
+#define SCALEDOT_KERNEL_SIMD_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/detail/element.hpp>
+#include <scaledot/kernel/convert.hpp>
+#include <scaledot/kernel/xsimd.hpp>
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+namespace scaledot::inline SCALEDOT_BUILD {
+
+/// An instruction set to compute with: xsimd's architecture, and whether it has dot products of bfloat16 pairs, which
+/// xsimd 8 does not tell apart.
+template <class Simd, bool Bf16Dot>
+struct architecture {
+    using simd = Simd;
+    static constexpr bool bf16_dot = Bf16Dot;
+};
+
+#if defined(__AVX512BF16__)
+using native_architecture = architecture<xsimd::default_arch, true>;
+#else
+using native_architecture = architecture<xsimd::default_arch, false>;
+#endif
+
+namespace kernel {
+
+/// A vector of T on Arch.
+template <class Arch, class T>
+using batch = xsimd::batch<T, typename Arch::simd>;
+
+template <class Arch, class T>
+inline constexpr std::size_t lanes = batch<Arch, T>::size;
+
+template <class T>
+using bits_of = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
+
+template <class Arch>
+inline constexpr std::size_t alignment_of = Arch::simd::alignment();
+
+/// Hides a value from the optimiser without costing an instruction: what depends on it is computed as written, also under
+/// -ffast-math, which would otherwise simplify (a + b) - a to b and fold tests for infinities and NaN.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> barrier(xsimd::batch<T, A> x)
+{
+#if defined(__x86_64__) || defined(__i386__)
+#if defined(__AVX512F__)
+    asm("" : "+v"(x.data));
+#else
+    asm("" : "+x"(x.data));
+#endif
+#elif defined(__ARM_NEON)
+    asm("" : "+w"(x.data));
+#endif
+    return x;
+}
+
+template <class T>
+    requires std::is_floating_point_v<T>
+[[gnu::always_inline]] inline T barrier(T x)
+{
+#if defined(__SSE2__)
+    asm("" : "+x"(x));
+#elif defined(__ARM_NEON)
+    asm("" : "+w"(x));
+#else
+    asm("" : "+m"(x));
+#endif
+    return x;
+}
+
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<bits_of<T>, A> as_bits(const xsimd::batch<T, A>& x)
+{
+#if XSIMD_VERSION_MAJOR >= 9
+    return xsimd::bitwise_cast<bits_of<T>>(x);
+#else
+    return xsimd::bitwise_cast<xsimd::batch<bits_of<T>, A>>(x);
+#endif
+}
+
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> from_bits(const xsimd::batch<bits_of<T>, A>& x)
+{
+#if XSIMD_VERSION_MAJOR >= 9
+    return xsimd::bitwise_cast<T>(x);
+#else
+    return xsimd::bitwise_cast<xsimd::batch<T, A>>(x);
+#endif
+}
+
+/// Products and sums of V round once: the machine has fused multiply-add, or V has 512 bits.
+template <class V>
+inline constexpr bool fused =
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    true;
+#else
+    sizeof(V) == 64;
+#endif
+
+/// a * b + c. xsimd 8 does not fuse it on 512-bit vectors, and says so nowhere.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> multiply_add(const xsimd::batch<T, A>& a,
+                                                              const xsimd::batch<T, A>& b,
+                                                              const xsimd::batch<T, A>& c)
+{
+#if defined(__AVX512F__)
+    if constexpr (sizeof(a) == 64 && std::is_same_v<T, float>) {
+        return _mm512_fmadd_ps(a.data, b.data, c.data);
+    } else if constexpr (sizeof(a) == 64) {
+        return _mm512_fmadd_pd(a.data, b.data, c.data);
+    }
+#endif
+#if defined(__FMA__)
+    if constexpr (sizeof(a) == 32 && std::is_same_v<T, float>) {
+        return _mm256_fmadd_ps(a.data, b.data, c.data);
+    } else if constexpr (sizeof(a) == 32) {
+        return _mm256_fmadd_pd(a.data, b.data, c.data);
+    }
+#endif
+    return xsimd::fma(a, b, c);
+}
+
+/// c - a * b
+template <class V>
+[[gnu::always_inline]] inline V negative_multiply_add(const V& a, const V& b, const V& c)
+{
+    return multiply_add(V(-a), b, c);
+}
+
+/// x[0] + x[1] + ..., halves folded onto each other: the same tree on every architecture of this width.
+template <class T, class A>
+[[gnu::always_inline]] inline T reduce_add(const xsimd::batch<T, A>& x)
+{
+    constexpr std::size_t count = xsimd::batch<T, A>::size;
+    alignas(A::alignment()) std::array<T, count> values;
+    x.store_aligned(values.data());
+    for (std::size_t half = count / 2; half > 0; half /= 2) {
+        for (std::size_t i = 0; i < half; ++i) {
+            values[i] += values[i + half];
+        }
+    }
+    return values[0];
+}
+
+/// The largest lane; lanes must not be NaN.
+template <class T, class A>
+[[gnu::always_inline]] inline T reduce_max(const xsimd::batch<T, A>& x)
+{
+    constexpr std::size_t count = xsimd::batch<T, A>::size;
+    alignas(A::alignment()) std::array<T, count> values;
+    x.store_aligned(values.data());
+    for (std::size_t half = count / 2; half > 0; half /= 2) {
+        for (std::size_t i = 0; i < half; ++i) {
+            values[i] = values[i] < values[i + half] ? values[i + half] : values[i];
+        }
+    }
+    return values[0];
+}
+
+/// Lanes of storage type S from memory, widened to T. No alignment is asked for.
+template <class Arch, class T, class S>
+[[gnu::always_inline]] inline batch<Arch, T> load(const S* source)
+{
+    if constexpr (std::is_same_v<S, T>) {
+        return batch<Arch, T>::load_unaligned(source);
+    } else {
+        return widen<batch<Arch, T>>(source);
+    }
+}
+
+/// The first `count` lanes from memory, the others `fill`. Nothing past source[count - 1] is read.
+template <class Arch, class T, class S>
+[[gnu::always_inline]] inline batch<Arch, T> load_partial(const S* source, std::size_t count, T fill)
+{
+    alignas(alignment_of<Arch>) std::array<T, lanes<Arch, T>> values;
+    values.fill(fill);
+    for (std::size_t i = 0; i < count; ++i) {
+        values[i] = to_arithmetic<T>(source[i]);
+    }
+    return batch<Arch, T>::load_aligned(values.data());
+}
+
+/// Rounds T to storage type S and writes all lanes.
+template <class Arch, class T, class S>
+[[gnu::always_inline]] inline void store(S* target, const batch<Arch, T>& x)
+{
+    if constexpr (std::is_same_v<S, T>) {
+        x.store_unaligned(target);
+    } else {
+        narrow(target, x);
+    }
+}
+
+/// Writes the first `count` lanes only.
+template <class Arch, class T, class S>
+[[gnu::always_inline]] inline void store_partial(S* target, std::size_t count, const batch<Arch, T>& x)
+{
+    alignas(alignment_of<Arch>) std::array<S, lanes<Arch, T>> values;
+    store<Arch, T>(values.data(), x);
+    std::memcpy(static_cast<void*>(target), values.data(), count * sizeof(S));
+}
+
+template <class T>
+inline constexpr T infinity = std::numeric_limits<T>::infinity();
+
+/// The quiet NaN of T, by its bits: -ffast-math may assume numeric_limits' away.
+template <class T>
+inline T quiet_nan()
+{
+    if constexpr (sizeof(T) == 8) {
+        return std::bit_cast<T>(std::uint64_t{0x7ff8000000000000u});
+    } else {
+        return std::bit_cast<T>(std::uint32_t{0x7fc00000u});
+    }
+}
+
+/// The bits of +infinity: the exponent of T all ones. x is infinite or NaN exactly when its bits contain them.
+template <class T>
+inline constexpr bits_of<T> exponent_mask = static_cast<bits_of<T>>(
+    sizeof(T) == 8 ? std::int64_t{0x7ff0000000000000} : std::int64_t{0x7f800000});
+
+template <class T>
+inline constexpr bits_of<T> negative_infinity_bits =
+    static_cast<bits_of<T>>(exponent_mask<T> | std::numeric_limits<bits_of<T>>::min());
+
+} // namespace kernel
+} // namespace scaledot::inline SCALEDOT_BUILD
+
+#endif

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The instruction sets tests are built for, and which of them this machine can run.
+include_guard()
+
+set(SCALEDOT_TEST_ARCHITECTURES sse2 avx2 avx512 native CACHE STRING
+    "Instruction sets the tests of the kernels are built for, each where the machine has it; empty: the flags of the build")
+
+# Options come after the build's own flags, so a set starts from the baseline whatever those say.
+set(SCALEDOT_FLAGS_sse2 -march=x86-64)
+set(SCALEDOT_FLAGS_avx2 ${SCALEDOT_FLAGS_sse2} -mavx2 -mfma -mf16c)
+set(SCALEDOT_FLAGS_avx512 ${SCALEDOT_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
+set(SCALEDOT_FLAGS_native -march=native)
+
+# SCALEDOT_RUNS_<architecture> says whether a program that uses the set ends well here.
+function(scaledot_check_architecture architecture condition)
+    if(DEFINED SCALEDOT_RUNS_${architecture})
+        return()
+    endif()
+    set(source ${CMAKE_CURRENT_BINARY_DIR}/runs_${architecture}.cpp)
+    file(WRITE ${source} "int main() { return (${condition}) ? 0 : 1; }\n")
+    try_run(exit_code compiled ${CMAKE_CURRENT_BINARY_DIR}/runs_${architecture} ${source}
+        COMPILE_DEFINITIONS ${SCALEDOT_FLAGS_sse2})
+    set(runs FALSE)
+    if(compiled AND exit_code EQUAL 0)
+        set(runs TRUE)
+    endif()
+    message(STATUS "scaledot: tests for ${architecture}: ${runs}")
+    set(SCALEDOT_RUNS_${architecture} ${runs} CACHE INTERNAL "")
+endfunction()
+
+function(scaledot_says_cpu variable)
+    set(condition 1)
+    foreach(feature IN LISTS ARGN)
+        string(APPEND condition " && __builtin_cpu_supports(\"${feature}\")")
+    endforeach()
+    set(${variable} "${condition}" PARENT_SCOPE)
+endfunction()
+
+# f16c has no name of its own for __builtin_cpu_supports in every compiler; every processor with AVX2 has it.
+scaledot_says_cpu(condition sse2)
+scaledot_check_architecture(sse2 "${condition}")
+scaledot_says_cpu(condition avx2 fma)
+scaledot_check_architecture(avx2 "${condition}")
+scaledot_says_cpu(condition avx2 fma avx512f avx512bw avx512dq avx512vl avx512cd)
+scaledot_check_architecture(avx512 "${condition}")
+set(SCALEDOT_RUNS_native TRUE)

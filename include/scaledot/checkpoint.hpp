@@ -52,7 +52,8 @@ inline std::map<std::string, normalization_tensors> normalization_modules(const 
             found.is_batch_normalization = true;
             continue;
         }
-        if (role == parameter_role::gamma && (file.shape(name).size() != 1 || !holds_floating_point(file.dtype(name)))) {
+        if (role == parameter_role::gamma &&
+            (file.shape(name).size() != 1 || !holds_floating_point(file.dtype(name)))) {
             continue; // a matrix: a linear layer that has "norm" in its name
         }
         std::string& slot = role == parameter_role::gamma ? found.gamma : found.beta;
@@ -66,20 +67,37 @@ inline std::map<std::string, normalization_tensors> normalization_modules(const 
     return modules;
 }
 
+inline xt::xarray<float> read_beta(const safetensors_file& file, const normalization_tensors& tensors)
+{
+    if (tensors.beta.empty()) {
+        return xt::xarray<float>::from_shape({0});
+    }
+    const auto& shape = file.shape(tensors.beta);
+    const auto& must = file.shape(tensors.gamma);
+    if (shape != must || !holds_floating_point(file.dtype(tensors.beta))) {
+        throw std::runtime_error(text("scaledot: ", file.file_name(), ": tensor ", printable(tensors.beta),
+                                      " has shape ", short_shape_text(shape), " of ",
+                                      printable(file.dtype(tensors.beta)), ", must have shape ", short_shape_text(must),
+                                      " of a floating type as ", printable(tensors.gamma)));
+    }
+    return file.read<float>(tensors.beta);
+}
+
 } // namespace detail
 
 /// gamma and beta of every LayerNorm and RMSNorm of a checkpoint.
 ///
-/// Recognises GPT-2 (h.3.ln_1.weight), BERT (embeddings.LayerNorm.gamma), Llama and Mistral (input_layernorm, model.norm,
-/// q_norm), ViT (norm1, layernorm_before), T5 (layer_norm), CLIP (pre_layrnorm), TensorFlow and Flax (ln_1/g,
-/// LayerNorm_0/scale), fused layers (layer_norm_weight) and their like: a rank-1 floating tensor called weight, gamma or
-/// scale in a module whose name has "norm" or "ln" as a word. Batch normalisation, told by its name or its running
-/// statistics, is left out; so are group, instance, spectral and weight normalisation. A normalisation that hides behind
-/// a bare index ("neck.1.weight") is not found.
+/// Recognises GPT-2 (h.3.ln_1.weight), BERT (embeddings.LayerNorm.gamma), Llama and Mistral (input_layernorm,
+/// model.norm, q_norm), ViT (norm1, layernorm_before), T5 (layer_norm), CLIP (pre_layrnorm), TensorFlow and Flax
+/// (ln_1/g, LayerNorm_0/scale), fused layers (layer_norm_weight) and their like: a rank-1 floating tensor called
+/// weight, gamma or scale in a module whose name has "norm" or "ln" as a word. Batch normalisation, told by its name or
+/// its running statistics, is left out; so are group, instance, spectral and weight normalisation. A normalisation that
+/// hides behind a bare index ("neck.1.weight") is not found.
 ///
 /// @return  one entry per normalisation in the order of the layers: h.2 before h.10, the embeddings' first, the model's
 ///          final one (ln_f, model.norm) last; empty when the file has none
-/// @throws std::runtime_error  a beta whose shape is not gamma's or whose type is not floating; two gammas or two betas in
+/// @throws std::runtime_error  a beta whose shape is not gamma's or whose type is not floating; two gammas or two betas
+/// in
 ///                             one module; whatever safetensors_file::read throws
 inline std::vector<normalization_parameters> layer_norm_parameters(const safetensors_file& file)
 {
@@ -95,24 +113,7 @@ inline std::vector<normalization_parameters> layer_norm_parameters(const safeten
         normalization_parameters found;
         found.name = key.second;
         found.gamma = file.read<float>(tensors.gamma);
-        if (tensors.beta.empty()) {
-            found.beta = xt::xarray<float>::from_shape({0});
-        } else {
-            if (file.shape(tensors.beta) != file.shape(tensors.gamma)) {
-                throw std::runtime_error(detail::text("scaledot: ", file.file_name(), ": tensor ",
-                                                      detail::printable(tensors.beta), " has shape ",
-                                                      detail::short_shape_text(file.shape(tensors.beta)), ", must be ",
-                                                      detail::short_shape_text(file.shape(tensors.gamma)), " as ",
-                                                      detail::printable(tensors.gamma)));
-            }
-            if (!detail::holds_floating_point(file.dtype(tensors.beta))) {
-                throw std::runtime_error(detail::text("scaledot: ", file.file_name(), ": tensor ",
-                                                      detail::printable(tensors.beta), " is of type ",
-                                                      detail::printable(file.dtype(tensors.beta)),
-                                                      ", must be floating as ", detail::printable(tensors.gamma)));
-            }
-            found.beta = file.read<float>(tensors.beta);
-        }
+        found.beta = detail::read_beta(file, tensors);
         result.push_back(std::move(found));
     }
     return result;

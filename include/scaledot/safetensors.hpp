@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Tensors of a safetensors file, memory-mapped and validated. The header's JSON is read in detail/safetensors_header.hpp,
-// elements are converted in detail/safetensors_elements.hpp.
+// Tensors of a safetensors file, memory-mapped and validated. The header's JSON is read in
+// detail/safetensors_header.hpp, elements are converted in detail/safetensors_elements.hpp.
 #ifndef SCALEDOT_SAFETENSORS_HPP
 #define SCALEDOT_SAFETENSORS_HPP
 
@@ -70,18 +70,20 @@ public:
     /// A tensor's elements as T: float, double, xtl::half_float, bfloat16, bool or an integer type.
     ///
     /// F64, F32, F16 and BF16 become any floating T as that type converts: exact when T is wider, otherwise rounded to
-    /// nearest (from F64 to half_float and bfloat16 by way of float), overflow giving infinity. I8 ... I64, U8 ... U64 and
-    /// BOOL become any T that holds the value exactly, so an integer file never loses a bit.
+    /// nearest (from F64 to half_float and bfloat16 by way of float), overflow giving infinity. I8 ... I64, U8 ... U64
+    /// and BOOL become any T that holds the value exactly, so an integer file never loses a bit.
     ///
     /// @throws std::invalid_argument  no tensor of that name
-    /// @throws std::runtime_error     a floating tensor read as integers; an integer that T cannot hold; a BOOL other than
+    /// @throws std::runtime_error     a floating tensor read as integers; an integer that T cannot hold; a BOOL other
+    /// than
     ///                                0 and 1; an element type that is none of the above (F8_E4M3, ...)
     /// Cost  one pass over the tensor; no allocation but the result.
     template <class T>
     xt::xarray<T> read(std::string_view name) const
     {
-        static_assert(detail::checkpoint_element<T>,
-                      "scaledot: a tensor is read as float, double, xtl::half_float, scaledot::bfloat16, bool or an integer");
+        static_assert(
+            detail::checkpoint_element<T>,
+            "scaledot: a tensor is read as float, double, xtl::half_float, scaledot::bfloat16, bool or an integer");
         const detail::safetensors_entry& entry = find(name);
         const auto where = [&] { return detail::text("scaledot: ", name_, ": tensor ", detail::printable(name), " "); };
         return detail::with_stored_type(entry.dtype, where, [&]<class Stored>(std::type_identity<Stored>) {

@@ -65,7 +65,8 @@ inline bool is_normalization(std::string_view component)
                 return false;
             }
         }
-        found = found || word.ends_with("norm") || std::find(spellings.begin(), spellings.end(), word) != spellings.end();
+        found =
+            found || word.ends_with("norm") || std::find(spellings.begin(), spellings.end(), word) != spellings.end();
     }
     return found;
 }
@@ -123,12 +124,13 @@ inline std::string layer_order_key(std::string_view module)
         const bool is_own_name = i + 1 == components.size();
         const std::vector<std::string> words = lower_case_words(component);
         const bool comes_first = std::any_of(words.begin(), words.end(), [&](const std::string& word) {
-            return word.starts_with("emb") || (is_own_name && word.starts_with("pre"));
+            return word.starts_with("emb") || (is_own_name && word == "pre");
         });
         key += '\x01'; // below any character of a name, so that a module sorts before what lies within it
         key += is_in_layer ? '1' : comes_first ? '0' : is_own_name ? '2' : '1';
         for (std::size_t at = 0; at < component.size();) {
-            const auto stop = std::find_if_not(component.begin() + static_cast<std::ptrdiff_t>(at), component.end(), is_digit);
+            const auto stop =
+                std::find_if_not(component.begin() + static_cast<std::ptrdiff_t>(at), component.end(), is_digit);
             std::string_view digits = component.substr(at, static_cast<std::size_t>(stop - component.begin()) - at);
             at += digits.size();
             if (digits.empty()) {

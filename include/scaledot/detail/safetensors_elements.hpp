@@ -32,8 +32,8 @@ concept plain_integer =
     !std::same_as<T, char8_t> && !std::same_as<T, char16_t> && !std::same_as<T, char32_t>;
 
 template <class T>
-concept checkpoint_floating = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, xtl::half_float> ||
-                              std::same_as<T, bfloat16>;
+concept checkpoint_floating =
+    std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, xtl::half_float> || std::same_as<T, bfloat16>;
 
 template <class T>
 concept checkpoint_element = plain_integer<T> || checkpoint_floating<T> || std::same_as<T, bool>;

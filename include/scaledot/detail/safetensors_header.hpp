@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The header of a safetensors file: 8 bytes little-endian length, JSON of that length, then the tensors' bytes without a
-// gap. Trusts nothing: what parse_safetensors returns describes exactly the bytes it was given.
+// The header of a safetensors file: 8 bytes little-endian length, JSON of that length, then the tensors' bytes without
+// a gap. Trusts nothing: what parse_safetensors returns describes exactly the bytes it was given.
 #ifndef SCALEDOT_DETAIL_SAFETENSORS_HEADER_HPP
 #define SCALEDOT_DETAIL_SAFETENSORS_HEADER_HPP
 
@@ -148,7 +148,10 @@ private:
 
     void start_field(const std::string& key)
     {
-        field_ = key == "dtype" ? field_dtype : key == "shape" ? field_shape : key == "data_offsets" ? field_offsets : 0;
+        field_ = key == "dtype"          ? field_dtype
+                 : key == "shape"        ? field_shape
+                 : key == "data_offsets" ? field_offsets
+                                         : 0;
         if (field_ == 0) {
             fail(text(where(), " has the key ", printable(key), ", must have dtype, shape and data_offsets only"));
         }
@@ -170,7 +173,10 @@ private:
         case place::metadata:
             fail(text("__metadata__ ", printable(metadata_key_), " is ", what, ", must be a string"));
         case place::entry:
-            fail(text(where(), field_ == field_dtype ? " dtype" : field_ == field_shape ? " shape" : " data_offsets",
+            fail(text(where(),
+                      field_ == field_dtype   ? " dtype"
+                      : field_ == field_shape ? " shape"
+                                              : " data_offsets",
                       " is ", what, ", must be ", field_ == field_dtype ? "a string" : "an array"));
         case place::shape:
         case place::offsets:

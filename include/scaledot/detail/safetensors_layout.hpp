@@ -63,16 +63,16 @@ inline std::string short_shape_text(const std::vector<std::size_t>& shape)
 inline std::size_t safetensors_bits(std::string_view dtype)
 {
     constexpr std::array<std::pair<std::string_view, std::size_t>, 20> known = {{
-        {"BOOL", 8},    {"U8", 8},      {"I8", 8},      {"U16", 16},    {"I16", 16}, {"U32", 32},  {"I32", 32},
-        {"U64", 64},    {"I64", 64},    {"F16", 16},    {"BF16", 16},   {"F32", 32}, {"F64", 64},  {"C64", 64},
+        {"BOOL", 8},    {"U8", 8},      {"I8", 8},      {"U16", 16},    {"I16", 16},    {"U32", 32}, {"I32", 32},
+        {"U64", 64},    {"I64", 64},    {"F16", 16},    {"BF16", 16},   {"F32", 32},    {"F64", 64}, {"C64", 64},
         {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F4", 4},
     }};
     const auto* found = std::find_if(known.begin(), known.end(), [&](const auto& type) { return type.first == dtype; });
     return found == known.end() ? 0 : found->second;
 }
 
-/// Bytes of a tensor by its shape and type. Zeros count as ones in the check for overflow: the strides of an empty array
-/// are products of its other extents, and must not overflow either.
+/// Bytes of a tensor by its shape and type. Zeros count as ones in the check for overflow: the strides of an empty
+/// array are products of its other extents, and must not overflow either.
 inline std::size_t safetensors_size(const safetensors_entry& entry, std::size_t bits, const std::string& where)
 {
     std::size_t extents = bits;
@@ -127,8 +127,9 @@ inline void validate_layout(const safetensors_header& header, std::size_t data_s
     for (const named_entry* named : in_order) {
         const std::size_t begin = named->second.begin;
         if (begin != covered) {
-            throw std::runtime_error(text("scaledot: ", file, ": tensor ", printable(named->first), ": data_offsets begin at ",
-                                          begin, ", must begin at ", covered, " where the tensor before it ends (",
+            throw std::runtime_error(text("scaledot: ", file, ": tensor ", printable(named->first),
+                                          ": data_offsets begin at ", begin, ", must begin at ", covered,
+                                          " where the tensor before it ends (",
                                           begin < covered ? "overlap)" : "hole)"));
         }
         covered = named->second.end;

@@ -8,6 +8,7 @@
 #include <scaledot/detail/element.hpp>
 #include <scaledot/detail/xtensor.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -70,6 +71,29 @@ inline constexpr std::size_t rank_of = xt::get_rank<std::decay_t<E>>::value;
 /// The container a result of T with the rank of E (or another static rank) lives in: xtensor for xtensor, else xarray.
 template <class E, class T, std::size_t Rank = rank_of<E>>
 using container_like = std::conditional_t<rank_of<E> == dynamic_rank, xt::xarray<T>, xt::xtensor<T, Rank>>;
+
+/// An uninitialised container of that kind and the given shape.
+template <class E, class T, std::size_t Rank = rank_of<E>, class Shape>
+auto make_like(const Shape& shape)
+{
+    using container = container_like<E, T, Rank>;
+    auto extents = xtl::make_sequence<typename container::shape_type>(shape.size());
+    std::transform(shape.begin(), shape.end(), extents.begin(), [](auto extent) { return static_cast<std::size_t>(extent); });
+    element_count(extents);
+    return container::from_shape(extents);
+}
+
+/// A shape with one axis left out.
+inline shape_vector without_axis(const shape_vector& shape, std::size_t axis)
+{
+    shape_vector rest;
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+        if (i != axis) {
+            rest.push_back(shape[i]);
+        }
+    }
+    return rest;
+}
 
 /// Expressions with elements in memory: containers, adaptors, strided views of either.
 template <class E>

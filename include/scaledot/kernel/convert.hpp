@@ -16,6 +16,7 @@
 #include <cstring>
 #include <type_traits>
 
+SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
 /// Half bits to float, exactly. Works on normal floats only, so that flushed subnormals (-ffast-math) do no harm.
@@ -134,5 +135,6 @@ template <class S, class Batch>
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
 
 #endif

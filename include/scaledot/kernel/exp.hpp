@@ -7,6 +7,7 @@
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/simd.hpp>
 
+SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
 /// Bound of exp_pair on normal results, in units in the last place. Found by tests/kernel_exp_test.cpp: 0.60.
@@ -146,7 +147,7 @@ template <class B>
 
 /// tanh(x) = -e / (2 + e) with e = expm1(-2|x|), the sign of x; +-1 at infinity, NaN for NaN. A few ulp, also near 0.
 template <class B>
-[[gnu::always_inline]] inline B tanh(const B& x)
+[[gnu::always_inline]] inline B hyperbolic_tangent(const B& x)
 {
     using T = typename B::value_type;
     using C = exp_constants<T>;
@@ -164,5 +165,6 @@ template <class B>
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
 
 #endif

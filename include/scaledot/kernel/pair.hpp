@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <type_traits>
 
+SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
 /// high + low, |low| <= ulp(high) / 2 after each function below. V is a number or a vector.
@@ -46,20 +47,37 @@ template <class V>
     return two_sum(a, V(-b));
 }
 
+template <class V>
+[[gnu::always_inline]] inline V constant(double value)
+{
+    if constexpr (std::is_floating_point_v<V>) {
+        return static_cast<V>(value);
+    } else {
+        return V(static_cast<typename V::value_type>(value));
+    }
+}
+
+/// 2^s + 1, which cuts a number of 2s or 2s - 1 bits into halves.
+template <class V>
+inline constexpr double veltkamp_factor = 134217729.0;
+template <>
+inline constexpr double veltkamp_factor<float> = 4097.0;
+template <class A>
+inline constexpr double veltkamp_factor<xsimd::batch<float, A>> = 4097.0;
+
 /// The product's rounding error: a * b - product, exactly where the machine has fused multiply-add. Without it, by
 /// Veltkamp's splitting, exact below 2^(emax - 30).
 template <class V>
 [[gnu::always_inline]] inline pair<V> two_product(const V& a, const V& b)
 {
     const V product = barrier(V(a * b));
-    if constexpr (std::is_floating_point_v<V>) {
-        return {product, std::fma(a, b, -product)};
+    if constexpr (fused<V> && std::is_floating_point_v<V>) {
+        return {product, barrier(std::fma(a, b, -product))};
     } else if constexpr (fused<V>) {
-        return {product, multiply_add(a, b, V(-product))};
+        return {product, barrier(multiply_add(a, b, V(-product)))};
     } else {
         const auto split = [](const V& x) {
-            using T = typename V::value_type;
-            const V scaled = barrier(V(x * V(sizeof(T) == 8 ? T(134217729) : T(4097))));
+            const V scaled = barrier(V(x * constant<V>(veltkamp_factor<V>)));
             const V high = barrier(V(scaled - barrier(V(scaled - x))));
             return pair<V>{high, barrier(V(x - high))};
         };
@@ -98,5 +116,6 @@ template <class T, class A>
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
 
 #endif

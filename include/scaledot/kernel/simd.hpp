@@ -18,6 +18,7 @@
 #include <limits>
 #include <type_traits>
 
+SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD {
 
 /// An instruction set to compute with: xsimd's architecture, and whether it has dot products of bfloat16 pairs, which
@@ -141,7 +142,7 @@ template <class V>
 
 /// x[0] + x[1] + ..., halves folded onto each other: the same tree on every architecture of this width.
 template <class T, class A>
-[[gnu::always_inline]] inline T reduce_add(const xsimd::batch<T, A>& x)
+[[gnu::always_inline]] inline T sum_of_lanes(const xsimd::batch<T, A>& x)
 {
     constexpr std::size_t count = xsimd::batch<T, A>::size;
     alignas(A::alignment()) std::array<T, count> values;
@@ -156,7 +157,7 @@ template <class T, class A>
 
 /// The largest lane; lanes must not be NaN.
 template <class T, class A>
-[[gnu::always_inline]] inline T reduce_max(const xsimd::batch<T, A>& x)
+[[gnu::always_inline]] inline T largest_lane(const xsimd::batch<T, A>& x)
 {
     constexpr std::size_t count = xsimd::batch<T, A>::size;
     alignas(A::alignment()) std::array<T, count> values;
@@ -171,7 +172,7 @@ template <class T, class A>
 
 /// Lanes of storage type S from memory, widened to T. No alignment is asked for.
 template <class Arch, class T, class S>
-[[gnu::always_inline]] inline batch<Arch, T> load(const S* source)
+[[gnu::always_inline]] inline batch<Arch, T> load_vector(const S* source)
 {
     if constexpr (std::is_same_v<S, T>) {
         return batch<Arch, T>::load_unaligned(source);
@@ -194,7 +195,7 @@ template <class Arch, class T, class S>
 
 /// Rounds T to storage type S and writes all lanes.
 template <class Arch, class T, class S>
-[[gnu::always_inline]] inline void store(S* target, const batch<Arch, T>& x)
+[[gnu::always_inline]] inline void store_vector(S* target, const batch<Arch, T>& x)
 {
     if constexpr (std::is_same_v<S, T>) {
         x.store_unaligned(target);
@@ -208,12 +209,9 @@ template <class Arch, class T, class S>
 [[gnu::always_inline]] inline void store_partial(S* target, std::size_t count, const batch<Arch, T>& x)
 {
     alignas(alignment_of<Arch>) std::array<S, lanes<Arch, T>> values;
-    store<Arch, T>(values.data(), x);
+    store_vector<Arch, T>(values.data(), x);
     std::memcpy(static_cast<void*>(target), values.data(), count * sizeof(S));
 }
-
-template <class T>
-inline constexpr T infinity = std::numeric_limits<T>::infinity();
 
 /// The quiet NaN of T, by its bits: -ffast-math may assume numeric_limits' away.
 template <class T>
@@ -235,7 +233,14 @@ template <class T>
 inline constexpr bits_of<T> negative_infinity_bits =
     static_cast<bits_of<T>>(exponent_mask<T> | std::numeric_limits<bits_of<T>>::min());
 
+template <class T>
+inline constexpr T infinity = std::bit_cast<T>(exponent_mask<T>);
+
+template <class T>
+inline constexpr T negative_infinity = std::bit_cast<T>(negative_infinity_bits<T>);
+
 } // namespace kernel
 } // namespace scaledot::inline SCALEDOT_BUILD
+SCALEDOT_KERNELS_END
 
 #endif

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The passes over contiguous elements that sums, means and variances are made of. All arithmetic is in double, in pairs of
+// doubles where a double would not do, so that squares of floats neither overflow nor underflow and sums lose nothing.
+// Accumulators are carried from one segment of a strided block to the next.
+#ifndef SCALEDOT_KERNEL_MOMENTS_HPP
+#define SCALEDOT_KERNEL_MOMENTS_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/simd.hpp>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+SCALEDOT_KERNELS_BEGIN
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// A mean and how elements are scaled before it is subtracted: deviations are x * scale - mean, scale a power of two.
+struct centre {
+    double scale = 1;
+    pair<double> mean{0, 0};
+};
+
+/// The first `count` lanes of x, 0 in the others.
+template <class A>
+[[gnu::always_inline]] inline xsimd::batch<double, A> keep_lanes(const xsimd::batch<double, A>& x, std::size_t count)
+{
+    constexpr std::size_t size = xsimd::batch<double, A>::size;
+    using I = xsimd::batch<std::int64_t, A>;
+    static constexpr auto mask = [] {
+        std::array<std::int64_t, 2 * size> values{};
+        std::fill_n(values.begin(), size, -1);
+        return values;
+    }();
+    return from_bits<double>(I(as_bits(x) & I::load_unaligned(mask.data() + size - count)));
+}
+
+/// Calls body(vector, count) on all elements in vectors of double; the last vector is padded with zeros.
+template <class Arch, class S, class Body>
+[[gnu::always_inline]] inline void for_each_vector(const S* x, std::size_t count, Body&& body)
+{
+    constexpr std::size_t size = lanes<Arch, double>;
+    std::size_t i = 0;
+    for (; i + size <= count; i += size) {
+        body(load<Arch, double>(x + i), size);
+    }
+    if (i < count) {
+        body(load_partial<Arch, double>(x + i, count - i, 0.0), count - i);
+    }
+}
+
+/// The bits of the largest magnitude so far, lane by lane: an integer order in which every NaN is above infinity.
+template <class Arch, class S>
+void accumulate_magnitude(const S* x, std::size_t count, batch<Arch, std::int64_t>& largest)
+{
+    using I = batch<Arch, std::int64_t>;
+    for_each_vector<Arch>(x, count, [&](const batch<Arch, double>& v, std::size_t) {
+        const I bits = as_bits(v) & I(std::numeric_limits<std::int64_t>::max());
+        largest = I(xsimd::select(bits > largest, bits, largest));
+    });
+}
+
+/// The bits of the largest of the lanes.
+template <class A>
+inline std::int64_t reduce_magnitude(const xsimd::batch<std::int64_t, A>& largest)
+{
+    alignas(A::alignment()) std::array<std::int64_t, xsimd::batch<std::int64_t, A>::size> values;
+    largest.store_aligned(values.data());
+    return *std::max_element(values.begin(), values.end());
+}
+
+/// A power of two s with magnitude * s in [1, 4) (below 1 for subnormal magnitudes), s and 1/s normal numbers.
+inline double scale_for(double magnitude)
+{
+    const auto bits = std::bit_cast<std::uint64_t>(magnitude);
+    const std::uint64_t exponent = std::clamp<std::uint64_t>((bits >> 52) & 0x7ff, 1, 2045);
+    return std::bit_cast<double>((2046 - exponent) << 52);
+}
+
+/// Adds x * scale to the sum.
+template <class Arch, class S>
+void accumulate_sum(const S* x, std::size_t count, double scale, pair<batch<Arch, double>>& sum)
+{
+    using V = batch<Arch, double>;
+    if constexpr (std::is_same_v<S, double>) {
+        const V factor(scale);
+        for_each_vector<Arch>(x, count, [&](const V& v, std::size_t) { accumulate(sum, barrier(V(v * factor))); });
+    } else {
+        for_each_vector<Arch>(x, count, [&](const V& v, std::size_t) { accumulate(sum, v); });
+    }
+}
+
+/// x * scale - mean, as a pair.
+template <class V>
+[[gnu::always_inline]] inline pair<V> deviation(const V& x, const centre& c)
+{
+    const auto difference = two_difference(barrier(V(x * V(c.scale))), V(c.mean.high));
+    return fast_two_sum(difference.high, barrier(V(difference.low - V(c.mean.low))));
+}
+
+/// Adds the squares of x * scale - mean. Pairs: to twice the precision of double; otherwise to that of double, from
+/// deviations rounded to double, for elements of at most 24 bits that need no scale.
+template <class Arch, bool Pairs, class S>
+void accumulate_squares(const S* x, std::size_t count, const centre& c, pair<batch<Arch, double>>& squares)
+{
+    using V = batch<Arch, double>;
+    if constexpr (Pairs) {
+        for_each_vector<Arch>(x, count, [&](const V& v, std::size_t kept) {
+            auto d = deviation(v, c);
+            d = {keep_lanes(d.high, kept), keep_lanes(d.low, kept)};
+            const auto square = two_product(d.high, d.high);
+            accumulate(squares, square.high);
+            squares.low = squares.low + multiply_add(V(d.high + d.high), d.low, square.low);
+        });
+    } else {
+        const V mean(c.mean.high);
+        for_each_vector<Arch>(x, count, [&](const V& v, std::size_t kept) {
+            const V d = keep_lanes(barrier(V(v - mean)), kept);
+            squares.high = multiply_add(d, d, squares.high);
+        });
+    }
+}
+
+/// sum / count, correctly to about 100 bits.
+inline pair<double> divide(const pair<double>& sum, double count)
+{
+    const double high = barrier(sum.high / count);
+    const double rest = barrier(barrier(std::fma(-high, count, sum.high)) + sum.low);
+    return fast_two_sum(high, barrier(rest / count));
+}
+
+/// 1 / sqrt(v) to about 100 bits: one Newton step from the exact residual 1 - v r^2. Infinite for v = 0. v * v and 1 / v
+/// must be in the normal range.
+inline pair<double> inverse_root(const pair<double>& v)
+{
+    if (v.high == 0) {
+        return {barrier(infinity<double>), 0};
+    }
+    const double root = barrier(1 / barrier(std::sqrt(v.high)));
+    const double square = barrier(root * root);
+    const double square_low = std::fma(root, root, -square);
+    const double product = barrier(v.high * square);
+    const double product_low = std::fma(v.high, square, -product);
+    const double small = barrier(barrier(product_low + v.high * square_low) + v.low * square);
+    const double residual = barrier(barrier(1 - product) - small);
+    return fast_two_sum(root, barrier(0.5 * root * residual));
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
+
+#endif

@@ -108,12 +108,12 @@ double temperature_for_entropy(const E& logits, double entropy)
     const detail::input<E> in(logits);
     const detail::gaps gaps = detail::gaps_below_maximum(detail::elements_as_doubles(in.view()));
     const double lowest = std::log(static_cast<double>(gaps.maxima));
-    const double highest = std::log(static_cast<double>(gaps.maxima + gaps.halves.size()));
+    const double highest = std::log(static_cast<double>(gaps.maxima + gaps.values.size()));
     if (!detail::is_non_negative(entropy) || entropy < lowest || entropy > highest) {
         detail::reject("entropy", entropy,
                        detail::text("in [", lowest, ", ", highest, "], from the logarithm of the number of maxima, ",
                                     gaps.maxima, ", to that of the number of logits above -infinity, ",
-                                    gaps.maxima + gaps.halves.size()));
+                                    gaps.maxima + gaps.values.size()));
     }
     if (entropy == lowest) {
         return 0;

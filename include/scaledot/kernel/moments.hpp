@@ -47,7 +47,7 @@ template <class Arch, class S, class Body>
     constexpr std::size_t size = lanes<Arch, double>;
     std::size_t i = 0;
     for (; i + size <= count; i += size) {
-        body(load<Arch, double>(x + i), size);
+        body(load_vector<Arch, double>(x + i), size);
     }
     if (i < count) {
         body(load_partial<Arch, double>(x + i, count - i, 0.0), count - i);

@@ -6,6 +6,7 @@
 
 #include <scaledot/detail/check.hpp>
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/simd.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -91,7 +92,8 @@ inline double temperature_at(const gaps& gaps, double target)
         // Where Newton's step is undefined or leaves the bracket, and now and then while that is wide: bisection in ln T.
         const bool bisect = !(at.value > 0 && at.slope > 0 && newton > low && newton < high) ||
                             (step % 4 == 3 && high / 2 > low);
-        const double next = bisect ? std::sqrt(low) * std::sqrt(high) : newton;
+        // (barriers: under -ffast-math the product of the roots becomes the root of a product that overflows)
+        const double next = bisect ? kernel::barrier(std::sqrt(low)) * kernel::barrier(std::sqrt(high)) : newton;
         if (std::abs(next - temperature) <= std::numeric_limits<double>::epsilon() * temperature) {
             temperature = next;
             break;

@@ -85,7 +85,7 @@ moments moments_of(const strided_view<T>& view)
     double maximum = first;
     kernel::pair<V> sum{V(0), V(0)};
     for_each_row(view, [&](const T* row, std::size_t n) {
-        kernel::accumulate_sum<Arch>(row, n, centre.scale, sum);
+        kernel::accumulate_sum<Arch, true>(row, n, centre.scale, sum);
         for (std::size_t i = 0; i < n; ++i) {
             const double value = kernel::to_arithmetic<double>(row[i]);
             minimum = value < minimum ? value : minimum;

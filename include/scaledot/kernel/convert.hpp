@@ -115,6 +115,18 @@ template <class Batch, class S>
         }
     }
 #endif
+#if defined(__AVX__)
+    if constexpr (std::is_same_v<S, float> && std::is_same_v<T, double>) {
+#if defined(__AVX512F__)
+        if constexpr (count == 8) {
+            return Batch(_mm512_cvtps_pd(_mm256_loadu_ps(source)));
+        }
+#endif
+        if constexpr (count == 4) {
+            return Batch(_mm256_cvtps_pd(_mm_loadu_ps(source)));
+        }
+    }
+#endif
     alignas(Batch::arch_type::alignment()) std::array<T, count> values;
     for (std::size_t i = 0; i < count; ++i) {
         values[i] = to_arithmetic<T>(source[i]);
@@ -127,6 +139,20 @@ template <class S, class Batch>
 [[gnu::always_inline]] inline void narrow(S* target, const Batch& x)
 {
     using T = typename Batch::value_type;
+#if defined(__AVX__)
+    if constexpr (std::is_same_v<S, float> && std::is_same_v<T, double>) {
+#if defined(__AVX512F__)
+        if constexpr (Batch::size == 8) {
+            _mm256_storeu_ps(target, _mm512_cvtpd_ps(x.data));
+            return;
+        }
+#endif
+        if constexpr (Batch::size == 4) {
+            _mm_storeu_ps(target, _mm256_cvtpd_ps(x.data));
+            return;
+        }
+    }
+#endif
     alignas(Batch::arch_type::alignment()) std::array<T, Batch::size> values;
     x.store_aligned(values.data());
     for (std::size_t i = 0; i < Batch::size; ++i) {

@@ -82,12 +82,12 @@ inline double scale_for(double magnitude)
     return std::bit_cast<double>((2046 - exponent) << 52);
 }
 
-/// Adds x * scale to the sum.
-template <class Arch, class S>
+/// Adds x * scale to the sum; without pairs the scale is 1.
+template <class Arch, bool Pairs, class S>
 void accumulate_sum(const S* x, std::size_t count, double scale, pair<batch<Arch, double>>& sum)
 {
     using V = batch<Arch, double>;
-    if constexpr (std::is_same_v<S, double>) {
+    if constexpr (Pairs) {
         const V factor(scale);
         for_each_vector<Arch>(x, count, [&](const V& v, std::size_t) { accumulate(sum, barrier(V(v * factor))); });
     } else {

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// layer_norm: every block of trailing axes shifted and scaled to mean 0 and variance 1, then by gamma and beta. Its
+// arithmetic lives in kernel/moments.hpp and kernel/norm.hpp.
+#ifndef SCALEDOT_LAYER_NORM_HPP
+#define SCALEDOT_LAYER_NORM_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/detail/norm_arguments.hpp>
+#include <scaledot/detail/view.hpp>
+
+#include <cstddef>
+
+namespace scaledot::inline SCALEDOT_BUILD {
+
+/// layer_norm normalises over the axes from `axis` (negative: from the end) to the last; epsilon is added to the variance.
+struct layer_norm_options {
+    std::ptrdiff_t axis = -1;
+    double epsilon = 1e-5;
+};
+
+/// Largest error of layer_norm in units in the last place of max(|y|, |gamma * normalised x|, |beta|).
+inline constexpr double layer_norm_max_ulp = 4;
+
+/// What layer_norm_with_statistics returns. The statistics have x's rank, with extent 1 along the normalised axes.
+template <class Output, class Statistics>
+struct layer_norm_result {
+    Output output;
+    Statistics mean;
+    Statistics inverse_standard_deviation; ///< 1 / sqrt(variance + epsilon)
+};
+
+namespace detail {
+
+template <class X, class... Others>
+constexpr void check_layer_norm_types()
+{
+    static_assert(norm_elements<X, Others...>, "scaledot: layer_norm needs float, double, half or bfloat16 elements");
+}
+
+template <class X, class G, class B>
+auto layer_norm(const X& x, const G& gamma, const B& beta, const layer_norm_options& options)
+{
+    auto result = make_like<X, element_of<X>>(x.shape());
+    norm_into<norm_kind::centred>(result, x, gamma, beta, options.axis, options.epsilon, no_report{});
+    return result;
+}
+
+template <class X, class G, class B>
+auto layer_norm_with_statistics(const X& x, const G& gamma, const B& beta, const layer_norm_options& options)
+{
+    using statistic = element_of<statistics_of<X>>;
+    const shape_vector shape = statistics_shape(x.shape(), options.axis);
+    layer_norm_result<container_like<X, element_of<X>>, statistics_of<X>> result{
+        make_like<X, element_of<X>>(x.shape()), make_like<X, statistic>(shape), make_like<X, statistic>(shape)};
+    const auto mean = view_of(result.mean);
+    const auto inverse = view_of(result.inverse_standard_deviation);
+    norm_into<norm_kind::centred>(result.output, x, gamma, beta, options.axis, options.epsilon,
+                                  [&](std::size_t block, const kernel::normalization& n) {
+                                      mean.data[offset_of(mean, block, 0)] = static_cast<statistic>(n.unscaled_mean());
+                                      inverse.data[offset_of(inverse, block, 0)] =
+                                          static_cast<statistic>(n.unscaled_inverse());
+                                  });
+    return result;
+}
+
+} // namespace detail
+
+/// y = (x - mean) / sqrt(variance + epsilon) * gamma + beta, with mean and (biased) variance over the axes from
+/// options.axis to the last, written to out. Without gamma and beta they are 1 and 0.
+///
+/// @param out          same shape as x, any element type; may be x itself, may not share a part of it
+/// @param x            rank >= 1, normalised in blocks of its trailing axes
+/// @param gamma, beta  exactly the shape of these axes; element types of their own
+/// @param options      axis (default: last) and epsilon >= 0 (default: 1e-5)
+/// @throws std::invalid_argument  axis outside the rank, epsilon negative or not finite, shapes that do not fit, overlapping
+///                                memory
+///
+/// Special values  a block with NaN or infinity is NaN, others are not touched by it; so is a block of equal elements when
+///                 epsilon is 0 (0 / 0). With epsilon > 0 such a block is beta.
+/// Accuracy        at most layer_norm_max_ulp of max(|y|, |gamma * normalised x|, |beta|) in the output's type, whatever the
+///                 ratio of mean to standard deviation, without overflow up to the largest finite x
+///                 (tests/layer_norm_test.cpp). Arithmetic is in double, in pairs of doubles once an argument is double.
+/// Determinism     bit-identical for any thread count and any position of the block.
+/// Cost            three passes over each block (four for double), which reads memory once while a block fits the cache.
+///                 Views whose last axis is contiguous are used in place, other expressions are copied first.
+/// Source          Ba, Kiros & Hinton 2016; docs/numerics.md#layer_norm
+template <class Out, detail::tensor X, detail::tensor G, detail::tensor B>
+    requires detail::in_memory<Out>
+void layer_norm_into(Out&& out, const X& x, const G& gamma, const B& beta, const layer_norm_options& options = {})
+{
+    detail::check_layer_norm_types<X, Out, G, B>();
+    detail::norm_into<detail::norm_kind::centred>(out, x, gamma, beta, options.axis, options.epsilon, detail::no_report{});
+}
+
+template <class Out, detail::tensor X, detail::tensor G>
+    requires detail::in_memory<Out>
+void layer_norm_into(Out&& out, const X& x, const G& gamma, const layer_norm_options& options = {})
+{
+    detail::check_layer_norm_types<X, Out, G>();
+    detail::norm_into<detail::norm_kind::centred>(out, x, gamma, detail::no_parameter{}, options.axis, options.epsilon,
+                                                  detail::no_report{});
+}
+
+template <class Out, detail::tensor X>
+    requires detail::in_memory<Out>
+void layer_norm_into(Out&& out, const X& x, const layer_norm_options& options = {})
+{
+    detail::check_layer_norm_types<X, Out>();
+    detail::norm_into<detail::norm_kind::centred>(out, x, detail::no_parameter{}, detail::no_parameter{}, options.axis,
+                                                  options.epsilon, detail::no_report{});
+}
+
+/// layer_norm of x as a new array of x's shape, element type and kind. See layer_norm_into.
+template <detail::tensor X, detail::tensor G, detail::tensor B>
+auto layer_norm(const X& x, const G& gamma, const B& beta, const layer_norm_options& options = {})
+{
+    detail::check_layer_norm_types<X, G, B>();
+    return detail::layer_norm(x, gamma, beta, options);
+}
+
+template <detail::tensor X, detail::tensor G>
+auto layer_norm(const X& x, const G& gamma, const layer_norm_options& options = {})
+{
+    detail::check_layer_norm_types<X, G>();
+    return detail::layer_norm(x, gamma, detail::no_parameter{}, options);
+}
+
+template <detail::tensor X>
+auto layer_norm(const X& x, const layer_norm_options& options = {})
+{
+    detail::check_layer_norm_types<X>();
+    return detail::layer_norm(x, detail::no_parameter{}, detail::no_parameter{}, options);
+}
+
+/// layer_norm with the mean and 1 / sqrt(variance + epsilon) of each block, in float (double for double), rounded once.
+/// Both are NaN for blocks with NaN or infinity, and for blocks without elements. See layer_norm_into.
+template <detail::tensor X, detail::tensor G, detail::tensor B>
+auto layer_norm_with_statistics(const X& x, const G& gamma, const B& beta, const layer_norm_options& options = {})
+{
+    detail::check_layer_norm_types<X, G, B>();
+    return detail::layer_norm_with_statistics(x, gamma, beta, options);
+}
+
+template <detail::tensor X, detail::tensor G>
+auto layer_norm_with_statistics(const X& x, const G& gamma, const layer_norm_options& options = {})
+{
+    detail::check_layer_norm_types<X, G>();
+    return detail::layer_norm_with_statistics(x, gamma, detail::no_parameter{}, options);
+}
+
+template <detail::tensor X>
+auto layer_norm_with_statistics(const X& x, const layer_norm_options& options = {})
+{
+    detail::check_layer_norm_types<X>();
+    return detail::layer_norm_with_statistics(x, detail::no_parameter{}, detail::no_parameter{}, options);
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD
+
+#endif

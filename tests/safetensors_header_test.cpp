@@ -115,7 +115,7 @@ TEST_CASE("safetensors: values of the wrong kind are refused where they stand")
     check_says(entry("\"F32\"", "[true]", "[0,8]"), "tensor \"a\" shape holds a bool");
     check_says(entry("\"F32\"", "[18446744073709551616]", "[0,8]"),
                "tensor \"a\" shape holds the number \"18446744073709551616\"");
-    check_says(entry("\"F32\"", "[1e999]", "[0,8]"), "header is not valid JSON");
+    check_says(entry("\"F32\"", "[1e999]", "[0,8]"), "1e999");
     check_says(entry("\"F32\"", "[\"2\"]", "[0,8]"), "tensor \"a\" shape holds a string");
     check_says(entry("\"F32\"", "[2]", "[0]"), "tensor \"a\" data_offsets has 1 numbers, must have 2");
     check_says(entry("\"F32\"", "[2]", "[0,8,8]"), "tensor \"a\" data_offsets has 3 numbers");

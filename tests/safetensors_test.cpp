@@ -182,7 +182,7 @@ TEST_CASE("safetensors: floating types convert exactly to wider ones and round t
 
     const std::vector<float> floats = {0.1f, -2.f, 65504.f, std::numeric_limits<float>::quiet_NaN()};
     CHECK(read_one<double>("F32", floats)(0) == static_cast<double>(0.1f));
-    CHECK(std::isnan(read_one<double>("F32", floats)(3)));
+    CHECK(sd::detail::is_nan(read_one<double>("F32", floats)(3)));
     CHECK(static_cast<float>(read_one<xtl::half_float>("F32", floats)(2)) == 65504.f);
     CHECK(read_one<sd::bfloat16>("F32", floats)(0).bits() == 0x3dcd);
 }
@@ -203,14 +203,15 @@ TEST_CASE("safetensors: every F16 and BF16 number becomes the same float")
                                 : exponent == 0 ? std::ldexp(fraction, -24)
                                                 : std::ldexp(1024.f + fraction, exponent - 25);
         const float half = i < 32768 ? magnitude : -magnitude;
-        wrong += !(std::isnan(half) ? std::isnan(halves(i)) : halves(i) == half);
+        wrong += !(sd::detail::is_nan(static_cast<double>(half)) ? sd::detail::is_nan(static_cast<double>(halves(i)))
+                                                                 : halves(i) == half);
         const int brain_exponent = static_cast<int>(i >> 7 & 255);
         const auto brain_fraction = static_cast<double>(i & 127);
         const double brain_magnitude = brain_exponent == 255 ? (brain_fraction == 0. ? HUGE_VAL : NAN)
                                        : brain_exponent == 0 ? std::ldexp(brain_fraction, -133)
                                                              : std::ldexp(128. + brain_fraction, brain_exponent - 134);
         const double brain = i < 32768 ? brain_magnitude : -brain_magnitude;
-        wrong += !(std::isnan(brain) ? std::isnan(brains(i)) : brains(i) == brain);
+        wrong += !(sd::detail::is_nan(brain) ? sd::detail::is_nan(brains(i)) : brains(i) == brain);
     }
     CHECK(wrong == 0);
 }

@@ -120,7 +120,7 @@ kernel::normalization block_normalization(const S* block, const strided_view<con
     }
     kernel::pair<V> squares{V(0), V(0)};
     each([&](const S* segment) { kernel::accumulate_squares<Arch, Pairs>(segment, length, n.centre, squares); });
-    const kernel::pair<double> total = kernel::reduce(squares);
+    const kernel::pair<double> total = kernel::total_squares<Pairs>(squares);
     if (elements == 0 || kernel::is_spoilt(total)) {
         return kernel::spoilt_normalization();
     }

@@ -40,7 +40,8 @@ template <class A>
     return from_bits<double>(I(as_bits(x) & I::load_unaligned(mask.data() + size - count)));
 }
 
-/// Calls body(vector, count) on all elements in vectors of double; the last vector is padded with zeros.
+/// Calls body(vector, count) on all elements in vectors of double; the last vector is padded with zeros. What body adds up
+/// must be a local variable of its caller, for the compiler to keep it in a register.
 template <class Arch, class S, class Body>
 [[gnu::always_inline]] inline void for_each_vector(const S* x, std::size_t count, Body&& body)
 {
@@ -59,10 +60,12 @@ template <class Arch, class S>
 void accumulate_magnitude(const S* x, std::size_t count, batch<Arch, std::int64_t>& largest)
 {
     using I = batch<Arch, std::int64_t>;
+    I local = largest;
     for_each_vector<Arch>(x, count, [&](const batch<Arch, double>& v, std::size_t) {
         const I bits = as_bits(v) & I(std::numeric_limits<std::int64_t>::max());
-        largest = I(xsimd::select(bits > largest, bits, largest));
+        local = I(xsimd::select(bits > local, bits, local));
     });
+    largest = local;
 }
 
 /// The bits of the largest of the lanes.
@@ -87,12 +90,16 @@ template <class Arch, bool Pairs, class S>
 void accumulate_sum(const S* x, std::size_t count, double scale, pair<batch<Arch, double>>& sum)
 {
     using V = batch<Arch, double>;
-    if constexpr (Pairs) {
-        const V factor(scale);
-        for_each_vector<Arch>(x, count, [&](const V& v, std::size_t) { accumulate(sum, barrier(V(v * factor))); });
-    } else {
-        for_each_vector<Arch>(x, count, [&](const V& v, std::size_t) { accumulate(sum, v); });
-    }
+    pair<V> local = sum;
+    const V factor(scale);
+    for_each_vector<Arch>(x, count, [&](const V& v, std::size_t) {
+        if constexpr (Pairs) {
+            accumulate(local, barrier(V(v * factor)));
+        } else {
+            accumulate(local, v);
+        }
+    });
+    sum = local;
 }
 
 /// x * scale - mean, as a pair.
@@ -110,19 +117,32 @@ void accumulate_squares(const S* x, std::size_t count, const centre& c, pair<bat
 {
     using V = batch<Arch, double>;
     if constexpr (Pairs) {
+        V high = squares.high;
+        V low = squares.low;
         for_each_vector<Arch>(x, count, [&](const V& v, std::size_t kept) {
-            auto d = deviation(v, c);
-            d = {keep_lanes(d.high, kept), keep_lanes(d.low, kept)};
-            const auto square = two_product(d.high, d.high);
-            accumulate(squares, square.high);
-            squares.low = squares.low + multiply_add(V(d.high + d.high), d.low, square.low);
+            const auto d = deviation(v, c);
+            const V d_high = keep_lanes(d.high, kept);
+            const V d_low = keep_lanes(d.low, kept);
+            const auto square = two_product(d_high, d_high);
+            const auto sum = two_sum(high, square.high);
+            high = sum.high;
+            low = low + (sum.low + multiply_add(V(d_high + d_high), d_low, square.low));
         });
+        squares = {high, low};
     } else {
         const V mean(c.mean.high);
+        V first(0); // two sums, taken in turns, so that one addition need not wait for the other
+        V second(0);
         for_each_vector<Arch>(x, count, [&](const V& v, std::size_t kept) {
-            const V d = keep_lanes(barrier(V(v - mean)), kept);
-            squares.high = multiply_add(d, d, squares.high);
+            V d = barrier(V(v - mean));
+            if (kept != V::size) {
+                d = keep_lanes(d, kept);
+            }
+            const V sum = multiply_add(d, d, first);
+            first = second;
+            second = sum;
         });
+        squares.high = squares.high + (first + second);
     }
 }
 

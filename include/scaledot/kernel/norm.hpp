@@ -48,16 +48,27 @@ inline normalization spoilt_normalization()
     return {{1, {nan, nan}}, {nan, nan}};
 }
 
+/// The sum of all lanes; without pairs there is nothing in the lower parts.
+template <bool Pairs, class V>
+inline pair<double> total_squares(const pair<V>& squares)
+{
+    if constexpr (Pairs) {
+        return reduce(squares);
+    } else {
+        return {sum_of_lanes(squares.high), 0};
+    }
+}
+
 /// Sets the inverse from the sum of squared deviations of `count` elements.
 template <bool Pairs>
 void set_inverse(normalization& n, const pair<double>& squares, double count, double epsilon)
 {
-    const pair<double> variance = divide(squares, count);
     if constexpr (Pairs) {
+        const pair<double> variance = divide(squares, count);
         const auto sum = two_sum(variance.high, barrier(barrier(epsilon * n.centre.scale) * n.centre.scale));
         n.inverse = inverse_root(fast_two_sum(sum.high, barrier(sum.low + variance.low)));
     } else {
-        n.inverse = {barrier(1 / barrier(std::sqrt(barrier(variance.high + epsilon)))), 0};
+        n.inverse = {barrier(1 / barrier(std::sqrt(barrier(squares.high / count) + epsilon))), 0};
     }
 }
 

@@ -92,6 +92,16 @@ inline std::size_t checked_product(std::size_t a, std::size_t b, const char* wha
     return product;
 }
 
+/// a + b; throws std::length_error naming what when the sum does not fit std::size_t.
+inline std::size_t checked_sum(std::size_t a, std::size_t b, const char* what)
+{
+    std::size_t sum = 0;
+    if (__builtin_add_overflow(a, b, &sum)) {
+        throw std::length_error(text("scaledot: ", what, " was ", a, " + ", b, ", must fit std::size_t"));
+    }
+    return sum;
+}
+
 } // namespace scaledot::inline SCALEDOT_BUILD::detail
 
 #endif

@@ -86,6 +86,13 @@ inline S to_storage(T value)
     }
 }
 
+/// One storage type to another, rounding once (through float where neither is double).
+template <class To, class From>
+inline To convert_element(From value)
+{
+    return to_storage<To>(to_arithmetic<detail::arithmetic_t<From>>(value));
+}
+
 /// A vector of another element type from memory, lane by lane where the machine has no instruction for it.
 template <class Batch, class S>
 [[gnu::always_inline]] inline Batch widen(const S* source)

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// From the arguments of attention to the driver: checks, outputs, and what a finished row writes.
+#ifndef SCALEDOT_DETAIL_ATTENTION_CALL_HPP
+#define SCALEDOT_DETAIL_ATTENTION_CALL_HPP
+
+#include <scaledot/attention_options.hpp>
+#include <scaledot/detail/attention_driver.hpp>
+#include <scaledot/detail/attention_problem.hpp>
+#include <scaledot/detail/config.hpp>
+#include <scaledot/detail/overlap.hpp>
+#include <scaledot/detail/view.hpp>
+
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+namespace scaledot::inline SCALEDOT_BUILD::detail {
+
+/// Stands for an output that was not asked for.
+struct no_output {};
+
+/// The type of lse and statistics.
+template <class... E>
+using statistic_t = arithmetic_t<element_of<E>...>;
+
+/// q's shape with another last axis, or without it.
+template <class T>
+shape_vector row_shape(const strided_view<T>& q)
+{
+    return without_axis(q.shape, q.rank() - 1);
+}
+
+template <class Q, class V>
+auto make_attention_output(const Q& q, const V& v)
+{
+    check_attention_type<Q>();
+    check_attention_type<V>();
+    if (q.dimension() < 2 || v.dimension() < 2) {
+        reject(q.dimension() < 2 ? "the rank of q" : "the rank of v", std::min(q.dimension(), v.dimension()),
+               "2 or more: [..., heads, length, head size]");
+    }
+    shape_vector shape(q.shape().begin(), q.shape().end());
+    shape[shape.size() - 1] = static_cast<std::size_t>(v.shape()[v.dimension() - 1]);
+    return make_like<Q, element_of<Q>>(shape);
+}
+
+template <class Q, class T>
+auto make_row_output(const Q& q)
+{
+    constexpr std::size_t rank = rank_of<Q>;
+    const shape_vector shape(q.shape().begin(), q.shape().end());
+    return make_like<Q, T, rank == dynamic_rank ? rank : rank - 1>(without_axis(shape, shape.size() - 1));
+}
+
+/// Offset of a row's element in a view [batch..., heads, queries].
+template <class T>
+T* row_element(const strided_view<T>& view, const attention_plan& plan, std::size_t entry, const row_place& place)
+{
+    const std::size_t heads = view.rank() > 1 ? plan.heads : 1;
+    const std::size_t flat = (entry * heads + place.head) * plan.queries + place.query;
+    return view.data + offset_of(view, flat, 0);
+}
+
+/// Runs attention; each finished row goes to finish(entry, place, partial row).
+template <class Arch, class Q, class K, class V, class Finish>
+void drive_attention(const attention_plan& plan, const strided_view<const Q>& q, const strided_view<const K>& k,
+                     const strided_view<const V>& v, bool with_values, bool with_statistics, const Finish& finish)
+{
+    using T = arithmetic_t<Q, K, V>;
+    attention_driver<Arch, T, Q, K, V, Finish> driver(plan, {q}, {k}, {v}, with_values, with_statistics, finish);
+    driver.run();
+}
+
+template <class Out, class Lse, class Q, class K, class V>
+void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const attention_options& options)
+{
+    check_attention_type<Q>();
+    check_attention_type<K>();
+    check_attention_type<V>();
+    check_attention_type<Out>();
+    constexpr bool with_lse = !std::is_same_v<std::decay_t<Lse>, no_output>;
+    const input<Q> query(q);
+    const input<K> key(k);
+    const input<V> value(v);
+    const attention_plan plan = plan_attention(query.view(), key.view(), options);
+    check_values(key.view(), value.view());
+
+    output<std::remove_reference_t<Out>> result(out);
+    shape_vector expected = query.view().shape;
+    expected[expected.size() - 1] = value.view().extent(-1);
+    require_shape("out", result.view().shape, expected, "[batch..., heads, queries, value size]");
+    require_distinct_elements(result.view());
+    require_disjoint(result.view(), query.view(), "q");
+    require_disjoint(result.view(), key.view(), "k");
+    require_disjoint(result.view(), value.view(), "v");
+
+    const head_view<element_of<Out>> rows{result.view()};
+    const std::size_t size = value.view().extent(-1);
+    using T = arithmetic_t<element_of<Q>, element_of<K>, element_of<V>>;
+    const auto finish = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
+        return finish_row<native_architecture>(row, plan.sink(place.head), size, rows.row(entry, place.head, place.query));
+    };
+    if constexpr (with_lse) {
+        static_assert(element<element_of<Lse>>, "scaledot: lse needs float or double elements");
+        output<std::remove_reference_t<Lse>> sums(lse);
+        require_shape("lse", sums.view().shape, row_shape(query.view()), "[batch..., heads, queries]");
+        require_distinct_elements(sums.view());
+        require_disjoint(sums.view(), query.view(), "q");
+        require_disjoint(sums.view(), key.view(), "k");
+        require_disjoint(sums.view(), value.view(), "v");
+        require_disjoint(sums.view(), result.view(), "out");
+        const auto finish_both = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
+            *row_element(sums.view(), plan, entry, place) = kernel::to_storage<element_of<Lse>>(finish(entry, place, row));
+        };
+        drive_attention<native_architecture>(plan, query.view(), key.view(), value.view(), true, false, finish_both);
+        sums.commit();
+    } else {
+        drive_attention<native_architecture>(plan, query.view(), key.view(), value.view(), true, false, finish);
+    }
+    result.commit();
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::detail
+
+#endif

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// From products to scores: softcap, mask, and which keys a query may see. Works on one row of one block of keys.
+#ifndef SCALEDOT_KERNEL_SCORES_HPP
+#define SCALEDOT_KERNEL_SCORES_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/exp.hpp>
+#include <scaledot/kernel/simd.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <type_traits>
+
+SCALEDOT_KERNELS_BEGIN
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// scores = cap tanh(scores / cap); `count` is a multiple of the lanes.
+template <class Arch, class T>
+void softcap_row(T* scores, std::size_t count, T cap)
+{
+    using B = batch<Arch, T>;
+    for (std::size_t j = 0; j < count; j += lanes<Arch, T>) {
+        const B capped = B(cap) * hyperbolic_tangent(B(B::load_unaligned(scores + j) / B(cap)));
+        capped.store_unaligned(scores + j);
+    }
+}
+
+/// Applies a mask row whose elements are `step` apart: false or -inf makes the score -inf, whatever it was; other
+/// numbers are added.
+template <class T, class M>
+void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step)
+{
+    for (std::size_t j = 0; j < count; ++j, mask += step) {
+        if constexpr (std::is_same_v<M, bool>) {
+            scores[j] = *mask ? scores[j] : negative_infinity<T>;
+        } else {
+            const T bias = to_arithmetic<T>(*mask);
+            const bool excludes = std::bit_cast<bits_of<T>>(bias) == negative_infinity_bits<T>;
+            scores[j] = excludes ? negative_infinity<T> : scores[j] + bias;
+        }
+    }
+}
+
+/// Excludes what lies before `first` and from `last` on.
+template <class T>
+void restrict_row(T* scores, std::size_t count, std::size_t first, std::size_t last)
+{
+    std::fill(scores, scores + std::min(first, count), negative_infinity<T>);
+    if (last < count) {
+        std::fill(scores + last, scores + count, negative_infinity<T>);
+    }
+}
+
+template <class T>
+struct weighted_row {
+    T maximum;
+    T sum;
+};
+
+/// Replaces scores by weights exp(score - maximum) and adds them up; `count` is a multiple of the lanes. Excluded scores
+/// weigh +0. Only excluded scores: maximum -inf, sum 0. NaN or +inf among them: both NaN, as every weight.
+template <class Arch, class T>
+weighted_row<T> weigh_row(T* scores, std::size_t count)
+{
+    using B = batch<Arch, T>;
+    B largest(negative_infinity<T>);
+    for (std::size_t j = 0; j < count; j += lanes<Arch, T>) {
+        largest = xsimd::max(largest, B::load_unaligned(scores + j));
+    }
+    const T maximum = largest_lane(largest);
+    const bool empty = std::bit_cast<bits_of<T>>(maximum) == negative_infinity_bits<T>;
+    const B reference(empty ? T(0) : maximum + T(0));
+    B sums(0);
+    for (std::size_t j = 0; j < count; j += lanes<Arch, T>) {
+        const B weight = exp_negative(barrier(B(B::load_unaligned(scores + j) - reference)));
+        sums = sums + weight;
+        weight.store_unaligned(scores + j);
+    }
+    const T sum = sum_of_lanes(sums);
+    const bool invalid = (std::bit_cast<bits_of<T>>(sum) & exponent_mask<T>) == exponent_mask<T>;
+    if (invalid) {
+        std::fill_n(scores, count, quiet_nan<T>());
+        return {quiet_nan<T>(), quiet_nan<T>()};
+    }
+    return {empty ? maximum : maximum + T(0), sum};
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
+
+#endif

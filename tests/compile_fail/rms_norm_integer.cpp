@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Integer activations are refused.
+// expects: scaledot: rms_norm needs float, double, half or bfloat16 elements
+#include <scaledot/rms_norm.hpp>
+
+#ifdef SCALEDOT_WRONG
+using element = int;
+#else
+using element = float;
+#endif
+
+int main()
+{
+    const xt::xtensor<element, 2> x = {{1, 2}};
+    const xt::xtensor<float, 1> gamma = {1, 1};
+    return scaledot::rms_norm(x, gamma).dimension() == 2 ? 0 : 1;
+}

@@ -9,6 +9,8 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kv_cache.hpp>
 
+#include <utility>
+
 namespace scaledot::inline SCALEDOT_BUILD {
 
 /// What attention_with_lse returns and merge takes.

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Writes score matrices: register tiles of rows against blocks of keys, rows shared out over threads.
+#ifndef SCALEDOT_DETAIL_SCORES_DRIVER_HPP
+#define SCALEDOT_DETAIL_SCORES_DRIVER_HPP
+
+#include <scaledot/detail/attention_call.hpp>
+#include <scaledot/detail/attention_problem.hpp>
+#include <scaledot/detail/config.hpp>
+#include <scaledot/detail/overlap.hpp>
+#include <scaledot/detail/score_tile.hpp>
+#include <scaledot/detail/view.hpp>
+#include <scaledot/executor.hpp>
+#include <scaledot/kernel/partial.hpp>
+#include <scaledot/kernel/softmax.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+namespace scaledot::inline SCALEDOT_BUILD::detail {
+
+template <class Q, class K>
+auto make_score_output(const Q& q, const K& k)
+{
+    check_attention_type<Q>();
+    check_attention_type<K>();
+    if (q.dimension() < 2 || k.dimension() < 2) {
+        reject(q.dimension() < 2 ? "the rank of q" : "the rank of k", std::min(q.dimension(), k.dimension()),
+               "2 or more: [..., heads, length, head size]");
+    }
+    shape_vector shape(q.shape().begin(), q.shape().end());
+    shape[shape.size() - 1] = static_cast<std::size_t>(k.shape()[k.dimension() - 2]);
+    return make_like<Q, element_of<Q>>(shape);
+}
+
+/// The softmax of a row of scores and its sink, in place; the sink's own share is dropped. row[keys] is scratch.
+template <class Arch, class T>
+void probabilities_of_row(T* row, std::size_t keys, double sink)
+{
+    const bool nothing = std::all_of(row, row + keys, [](T score) { return kernel::is_negative_infinity_bits(score); });
+    if (nothing) {
+        std::fill_n(row, keys, T(0));
+        return;
+    }
+    const bool with_sink = !is_negative_infinity(sink);
+    if (with_sink) {
+        row[keys] = static_cast<T>(sink);
+    }
+    const kernel::softmax_block block{true, keys + (with_sink ? 1 : 0), 1, 1, 1};
+    kernel::softmax_rows<Arch, T>(row, row, block, kernel::unit_temperature{});
+}
+
+/// One worker's share of a score matrix.
+template <class Arch, class T, class Q, class K>
+class scores_worker {
+public:
+    scores_worker(const attention_plan& plan, head_view<const Q> q, head_view<const K> k)
+        : plan_(plan), tile_(plan, q, k), rows_(checked_product(tile_rows, checked_sum(plan.keys, 1, "a row"), "a row"))
+    {
+    }
+
+    /// Rows [begin, end) of a key head's queries, at most run_rows.
+    template <class O>
+    void write(std::size_t head, std::size_t begin, std::size_t end, score_stage stage, const head_view<O>& out)
+    {
+        const std::size_t entry = head / plan_.key_heads;
+        tile_.start(entry, head % plan_.key_heads, begin, end);
+        const std::size_t stride = plan_.keys + 1;
+        for (std::size_t row = 0; row < tile_.rows(); row += tile_rows) {
+            const std::size_t count = std::min(tile_rows, tile_.rows() - row);
+            fill_rows(row, count, entry, stage);
+            for (std::size_t r = 0; r < count; ++r) {
+                T* scores = rows_.data() + r * stride;
+                const row_place& place = tile_.place(row + r);
+                if (stage == score_stage::probabilities) {
+                    probabilities_of_row<Arch>(scores, plan_.keys, plan_.sink(place.head));
+                }
+                std::transform(scores, scores + plan_.keys, out.row(entry, place.head, place.query),
+                               [](T score) { return kernel::to_storage<O>(score); });
+            }
+        }
+    }
+
+private:
+    static constexpr std::size_t tile_rows = kernel::register_tile<Arch, T>::rows;
+    static constexpr std::size_t lanes = kernel::lanes<Arch, T>;
+
+    void fill_rows(std::size_t row, std::size_t count, std::size_t entry, score_stage stage)
+    {
+        const std::size_t valid = plan_.valid_keys(entry);
+        const std::size_t stride = plan_.keys + 1;
+        for (std::size_t first = 0; first < plan_.keys; first += kernel::block_keys) {
+            const std::size_t width = std::min(kernel::block_keys, plan_.keys - first);
+            const std::size_t present = first < valid ? std::min(width, valid - first) : 0;
+            if (present > 0) {
+                const T* packed = tile_.pack_block(first, first + present);
+                tile_.compute(row, count, first, {0, blocks_of(present, lanes) * lanes}, packed, stage);
+            }
+            for (std::size_t r = 0; r < count; ++r) {
+                T* target = rows_.data() + r * stride + first;
+                std::copy_n(tile_.scores(r), present, target);
+                std::fill(target + present, target + width, kernel::negative_infinity<T>);
+            }
+        }
+    }
+
+    const attention_plan& plan_;
+    score_tile<Arch, T, Q, K> tile_;
+    aligned_buffer<T> rows_;
+};
+
+template <class Out, class Q, class K>
+void scores_into(Out& out, const Q& q, const K& k, score_stage stage, const attention_options& options)
+{
+    check_attention_type<Q>();
+    check_attention_type<K>();
+    check_attention_type<Out>();
+    using Arch = native_architecture;
+    using T = arithmetic_t<element_of<Q>, element_of<K>>;
+    using worker = scores_worker<Arch, T, element_of<Q>, element_of<K>>;
+    const input<Q> query(q);
+    const input<K> key(k);
+    const attention_plan plan = plan_attention(query.view(), key.view(), options);
+    output<std::remove_reference_t<Out>> result(out);
+    shape_vector expected = query.view().shape;
+    expected[expected.size() - 1] = plan.keys;
+    require_shape("out", result.view().shape, expected, "[batch..., heads, queries, keys]");
+    require_distinct_elements(result.view());
+    require_disjoint(result.view(), query.view(), "q");
+    require_disjoint(result.view(), key.view(), "k");
+
+    const head_view<element_of<Out>> rows{result.view()};
+    const std::size_t rows_of_head = checked_product(plan.group(), plan.queries, "the rows of a head");
+    const std::size_t runs = blocks_of(rows_of_head, run_rows<Arch, T>);
+    const std::size_t items = checked_product(checked_product(plan.batch, plan.key_heads, "batch * heads"), runs, "runs");
+    const double work = static_cast<double>(run_rows<Arch, T>) * static_cast<double>(plan.keys) *
+                        static_cast<double>(plan.head_size);
+    const std::size_t parts = part_count(items, work);
+    std::vector<worker> workers;
+    workers.reserve(parts);
+    for (std::size_t i = 0; i < parts; ++i) {
+        workers.emplace_back(plan, head_view<const element_of<Q>>{query.view()}, head_view<const element_of<K>>{key.view()});
+    }
+    run_ranges(items, parts, [&](std::size_t part, std::size_t first, std::size_t last) {
+        for (std::size_t item = first; item < last; ++item) {
+            const std::size_t begin = item % runs * run_rows<Arch, T>;
+            workers[part].write(item / runs, begin, std::min(begin + run_rows<Arch, T>, rows_of_head), stage, rows);
+        }
+    });
+    result.commit();
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::detail
+
+#endif

@@ -60,11 +60,7 @@ void score_tile(const T* queries, std::size_t query_stride, const T* panel, std:
     using tile = register_tile<Arch, T>;
     constexpr std::size_t vectors = tile::vectors;
     std::array<std::array<B, vectors>, Rows> sums;
-    sums.fill([] {
-        std::array<B, vectors> zeros;
-        zeros.fill(B(0));
-        return zeros;
-    }());
+    unroll<Rows>([&](auto r) { unroll<vectors>([&](auto v) { sums[r][v] = B(0); }); });
     for (std::size_t c = 0; c < head_size; ++c, panel += tile::width) {
         std::array<B, vectors> key;
         unroll<vectors>([&](auto v) { key[v] = B::load_unaligned(panel + v * lanes<Arch, T>); });
@@ -89,11 +85,7 @@ void value_tile(const T* weights, std::size_t weight_stride, const T* values, st
 {
     using B = batch<Arch, T>;
     std::array<std::array<B, Vectors>, Rows> sums;
-    sums.fill([] {
-        std::array<B, Vectors> zeros;
-        zeros.fill(B(0));
-        return zeros;
-    }());
+    unroll<Rows>([&](auto r) { unroll<Vectors>([&](auto v) { sums[r][v] = B(0); }); });
     for (std::size_t j = 0; j < keys; ++j, values += value_stride) {
         std::array<B, Vectors> value;
         unroll<Vectors>([&](auto v) { value[v] = B::load_unaligned(values + v * lanes<Arch, T>); });

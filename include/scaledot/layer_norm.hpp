@@ -58,7 +58,7 @@ auto layer_norm_with_statistics(const X& x, const G& gamma, const B& beta, const
                                   [&](std::size_t block, const kernel::normalization& n) {
                                       mean.data[offset_of(mean, block, 0)] = static_cast<statistic>(n.unscaled_mean());
                                       inverse.data[offset_of(inverse, block, 0)] =
-                                          static_cast<statistic>(n.unscaled_inverse());
+                                          static_cast<statistic>(n.unscaled_inverse);
                                   });
     return result;
 }

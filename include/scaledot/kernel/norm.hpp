@@ -22,9 +22,9 @@ namespace scaledot::inline SCALEDOT_BUILD::kernel {
 struct normalization {
     kernel::centre centre;
     pair<double> inverse{1, 0};
+    double unscaled_inverse = 1;
 
     double unscaled_mean() const { return centre.mean.high / centre.scale; }
-    double unscaled_inverse() const { return inverse.high * centre.scale; }
 };
 
 /// The scale of elements of type double, for which neither their squares nor epsilon overflow or vanish where they count;
@@ -45,7 +45,7 @@ inline bool is_spoilt(const pair<double>& sum)
 inline normalization spoilt_normalization()
 {
     const double nan = barrier(quiet_nan<double>());
-    return {{1, {nan, nan}}, {nan, nan}};
+    return {{1, {nan, nan}}, {nan, nan}, nan};
 }
 
 /// The sum of all lanes; without pairs there is nothing in the lower parts.
@@ -67,8 +67,15 @@ void set_inverse(normalization& n, const pair<double>& squares, double count, do
         const pair<double> variance = divide(squares, count);
         const auto sum = two_sum(variance.high, barrier(barrier(epsilon * n.centre.scale) * n.centre.scale));
         n.inverse = inverse_root(fast_two_sum(sum.high, barrier(sum.low + variance.low)));
+        n.unscaled_inverse = n.inverse.high * n.centre.scale;
+        if (sum.high == 0 && epsilon > 0) {
+            // equal elements so large that epsilon vanished beside them: all deviations are 0, whatever divides them
+            n.inverse = {1, 0};
+            n.unscaled_inverse = 1 / std::sqrt(epsilon);
+        }
     } else {
         n.inverse = {barrier(1 / barrier(std::sqrt(barrier(squares.high / count) + epsilon))), 0};
+        n.unscaled_inverse = n.inverse.high;
     }
 }
 

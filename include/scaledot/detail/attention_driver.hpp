@@ -161,28 +161,32 @@ private:
         });
     }
 
-    /// All workers on one head of few rows, each on some chunks of the keys, merged in order.
+    /// All workers on one head of few rows, each on some chunks of the keys. A wave of chunks is merged in order before
+    /// the next begins, so that memory does not grow with the keys.
     void run_one_head_by_chunks(std::size_t head)
     {
-        const std::size_t parts = std::min(workers_.size(), chunks_);
+        const std::size_t parts = workers_.size();
+        const std::size_t wave = std::min(chunks_, 4 * parts);
+        std::vector<partial_rows<T>> results;
+        results.reserve(wave);
+        for (std::size_t i = 0; i < wave; ++i) {
+            results.emplace_back(std::min(rows_, run_rows<Arch, T>), workers_[0].padded_value_size(), with_statistics_);
+        }
         for (std::size_t run = 0; run < runs_; ++run) {
             const key_range seen = start(workers_[0], head, run);
-            const std::size_t first = seen.first / kernel::chunk_keys;
-            const std::size_t count = seen.first < seen.last ? blocks_of(seen.last, kernel::chunk_keys) - first : 0;
-            std::vector<partial_rows<T>> results;
-            results.reserve(count);
-            for (std::size_t i = 0; i < count; ++i) {
-                results.emplace_back(workers_[0].rows(), workers_[0].padded_value_size(), with_statistics_);
-            }
-            run_parts(parts, [&](std::size_t part) {
-                start(workers_[part], head, run);
-                for (std::size_t i = part; i < count; i += parts) {
-                    workers_[part].attend_chunk(first + i, nullptr, results[i]);
-                }
-            });
+            const std::size_t end = seen.first < seen.last ? blocks_of(seen.last, kernel::chunk_keys) : 0;
             totals_[0].clear(workers_[0].rows());
-            for (const auto& result : results) {
-                fold(workers_[0], totals_[0], result);
+            for (std::size_t first = seen.first / kernel::chunk_keys; first < end; first += wave) {
+                const std::size_t count = std::min(wave, end - first);
+                run_parts(std::min(parts, count), [&](std::size_t part) {
+                    start(workers_[part], head, run);
+                    for (std::size_t i = part; i < count; i += parts) {
+                        workers_[part].attend_chunk(first + i, nullptr, results[i]);
+                    }
+                });
+                for (std::size_t i = 0; i < count; ++i) {
+                    fold(workers_[0], totals_[0], results[i]);
+                }
             }
             finish(workers_[0], head, totals_[0]);
         }

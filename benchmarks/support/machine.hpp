@@ -6,6 +6,8 @@
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/unroll.hpp>
 
+#include <benchmark/benchmark.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -45,7 +47,9 @@ double peak_flops()
             for (std::size_t i = 0; i < steps; ++i) {
                 kernel::unroll<chains>([&](auto c) { sums[c] = kernel::multiply_add(factor, sums[c], term); });
             }
-            kernel::unroll<chains>([&](auto c) { sums[c] = kernel::barrier(sums[c]); });
+            vector total(0);
+            kernel::unroll<chains>([&](auto c) { total = total + sums[c]; });
+            benchmark::DoNotOptimize(kernel::sum_of_lanes(total));
         },
         5);
     return 2.0 * static_cast<double>(chains * vector::size * steps) / seconds;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Integer activations are refused.
+// Integers are refused: nothing normalised is an integer.
 // expects: scaledot: layer_norm needs float, double, half or bfloat16 elements
 #include <scaledot/layer_norm.hpp>
 
@@ -11,7 +11,6 @@ using element = float;
 
 int main()
 {
-    const xt::xtensor<element, 2> x = {{1, 2}};
-    const xt::xtensor<float, 1> gamma = {1, 1}, beta = {0, 0};
-    return scaledot::layer_norm(x, gamma, beta).dimension() == 2 ? 0 : 1;
+    const xt::xtensor<element, 2> x = {{1, 2, 3}};
+    return scaledot::layer_norm(x).dimension() == 2 ? 0 : 1;
 }

@@ -92,12 +92,13 @@ moments moments_of(const strided_view<T>& view)
             maximum = maximum < value ? value : maximum;
         }
     });
-    const kernel::pair<double> total = kernel::reduce(sum);
     if (largest == kernel::exponent_mask<double>) {
-        return {count, kernel::barrier(total.high), nan, minimum, maximum};
+        const bool both = is_negative_infinity(minimum) && is_positive_infinity(maximum);
+        const double mean = both ? nan : is_negative_infinity(minimum) ? minimum : maximum;
+        return {count, kernel::barrier(mean), nan, minimum, maximum};
     }
 
-    centre.mean = kernel::divide(total, static_cast<double>(count));
+    centre.mean = kernel::divide(kernel::reduce(sum), static_cast<double>(count));
     kernel::pair<V> squares{V(0), V(0)};
     for_each_row(view, [&](const T* row, std::size_t n) {
         kernel::accumulate_squares<Arch, true>(row, n, centre, squares);

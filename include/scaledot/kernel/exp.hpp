@@ -92,7 +92,7 @@ template <class B>
     const auto bits = as_bits(x);
     using I = std::decay_t<decltype(bits)>;
     const auto magnitude = bits & I(std::numeric_limits<bits_of<T>>::max());
-    return from_bits<T>(I(xsimd::select(magnitude > I(exponent_mask<T>), bits, as_bits(result))));
+    return from_bits<T>(select_bits(magnitude > I(exponent_mask<T>), bits, as_bits(result)));
 }
 
 /// result where x >= limit, +0 below, NaN where x is NaN. Compilers with -ffast-math may turn the test around, so that a

@@ -63,7 +63,7 @@ void accumulate_magnitude(const S* x, std::size_t count, batch<Arch, std::int64_
     I local = largest;
     for_each_vector<Arch>(x, count, [&](const batch<Arch, double>& v, std::size_t) {
         const I bits = as_bits(v) & I(std::numeric_limits<std::int64_t>::max());
-        local = I(xsimd::select(bits > local, bits, local));
+        local = select_bits(bits > local, bits, local);
     });
     largest = local;
 }

@@ -148,7 +148,7 @@ bool all_finite(const T* values, std::size_t count)
         const auto x = count - i >= lanes<Arch, T> ? load_vector<Arch, T>(values + i)
                                                    : load_partial<Arch, T>(values + i, count - i, T(0));
         const I exponent = as_bits(x) & I(exponent_mask<T>);
-        found = xsimd::select(exponent == I(exponent_mask<T>), I(1), found);
+        found = select_bits(exponent == I(exponent_mask<T>), I(1), found);
     }
     return !xsimd::any(found != I(0));
 }

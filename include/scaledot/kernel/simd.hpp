@@ -101,6 +101,23 @@ template <class T, class A>
 #endif
 }
 
+/// a where the comparison of bit patterns holds, b elsewhere.
+template <class I, class A>
+[[gnu::always_inline]] inline xsimd::batch<I, A> select_bits(const xsimd::batch_bool<I, A>& which,
+                                                             const xsimd::batch<I, A>& a, const xsimd::batch<I, A>& b)
+{
+#if XSIMD_VERSION_MAJOR < 9 && defined(__AVX512BW__)
+    // The overload for AVX-512BW has a branch for bytes that does not compile without optimisation.
+    if constexpr (std::is_base_of_v<xsimd::avx512bw, A>) {
+        return xsimd::kernel::select(which, a, b, xsimd::avx512dq{});
+    } else {
+        return xsimd::select(which, a, b);
+    }
+#else
+    return xsimd::select(which, a, b);
+#endif
+}
+
 /// Products and sums of V round once: the machine has fused multiply-add, or V has 512 bits.
 template <class V>
 inline constexpr bool fused =

@@ -20,7 +20,7 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 struct gaps {
     std::size_t maxima = 0;     ///< how many logits equal the maximum
     std::vector<double> values; ///< (maximum - logit) / unit of the others, all positive and finite
-    double unit = 1;            ///< 2 where a difference would overflow
+    double unit = 1;            ///< 16 where a difference would overflow
 };
 
 inline gaps gaps_below_maximum(std::vector<double> logits)
@@ -37,12 +37,13 @@ inline gaps gaps_below_maximum(std::vector<double> logits)
     const auto [minimum, maximum] = std::minmax_element(logits.begin(), logits.end());
     const double highest = *maximum;
     gaps result;
-    result.unit = is_finite(highest - *minimum) ? 1 : 2;
+    result.unit = is_finite(highest - *minimum) ? 1 : 16;
     for (const double logit : logits) {
         if (logit == highest) {
             ++result.maxima;
         } else {
-            result.values.push_back(highest / result.unit - logit / result.unit);
+            // barriers: -ffast-math would subtract first
+            result.values.push_back(kernel::barrier(highest / result.unit) - kernel::barrier(logit / result.unit));
         }
     }
     return result;

@@ -26,7 +26,11 @@ constexpr std::size_t blocks_of(std::size_t count, std::size_t size)
 template <class Arch, class T, class Q, class K, class V, class Finish>
 class attention_driver {
 public:
-    using worker = attention_worker<Arch, T, Q, K, V>;
+    // A name of its own: xtl's half among a vector's template arguments would offer half's operators to the arithmetic of
+    // the vector's iterators, and make it ambiguous.
+    struct worker : attention_worker<Arch, T, Q, K, V> {
+        using attention_worker<Arch, T, Q, K, V>::attention_worker;
+    };
 
     attention_driver(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, head_view<const V> v,
                      bool with_values, bool with_statistics, const Finish& finish)

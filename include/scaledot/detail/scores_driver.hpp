@@ -117,7 +117,9 @@ void scores_into(Out& out, const Q& q, const K& k, score_stage stage, const atte
     check_attention_type<Out>();
     using Arch = native_architecture;
     using T = arithmetic_t<element_of<Q>, element_of<K>>;
-    using worker = scores_worker<Arch, T, element_of<Q>, element_of<K>>;
+    struct worker : scores_worker<Arch, T, element_of<Q>, element_of<K>> { // a name of its own: see attention_driver
+        using scores_worker<Arch, T, element_of<Q>, element_of<K>>::scores_worker;
+    };
     const input<Q> query(q);
     const input<K> key(k);
     const attention_plan plan = plan_attention(query.view(), key.view(), options);

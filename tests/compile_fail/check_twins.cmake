@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Compiles FILE twice with COMPILER: it must pass as it is, and fail with its own "// expects: " text under SCALEDOT_WRONG.
+cmake_policy(VERSION 3.22)
 file(STRINGS ${FILE} expected REGEX "^// expects: ")
 string(REPLACE "// expects: " "" expected "${expected}")
 if(NOT expected)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Fails when two objects both define a symbol with scaledot in its name (weak ones are what the linker would merge).
+cmake_policy(VERSION 3.22)
 separate_arguments(OBJECTS)
-set(known)
 set(index 0)
 foreach(object IN LISTS OBJECTS)
     execute_process(COMMAND ${NM} --defined-only --extern-only --format=posix ${object}

@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <cstring>
 #include <utility>
 
 namespace scaledot::inline SCALEDOT_BUILD {
@@ -33,7 +32,8 @@ struct kv_cache_options {
 /// computes in float (double where T or the queries are double).
 ///
 /// Growth doubles the capacity, so that appending n keys one by one copies each about twice. An append that throws leaves
-/// the cache as it was. Views from keys() and values() are valid until the next append, reserve, assignment or move.
+/// the cache as it was. A copy has keys and values of its own; a cache moved from is empty. Views from keys() and values()
+/// are valid until the next append, reserve, assignment or move.
 template <class T>
 class kv_cache {
     static_assert(detail::element<T>, "scaledot: kv_cache stores float, double, half or bfloat16");
@@ -48,6 +48,30 @@ public:
         options_.capacity = 0;
         reserve(options.capacity);
     }
+
+    kv_cache(const kv_cache& other)
+        : options_(other.options_), length_(other.length_), keys_(other.resized(other.keys_, key_size(), capacity())),
+          values_(other.resized(other.values_, value_size(), capacity()))
+    {
+    }
+
+    kv_cache(kv_cache&& other) noexcept
+        : options_(other.options_), length_(std::exchange(other.length_, 0)), keys_(std::move(other.keys_)),
+          values_(std::move(other.values_))
+    {
+        other.options_.capacity = 0;
+    }
+
+    kv_cache& operator=(kv_cache other) noexcept
+    {
+        std::swap(options_, other.options_);
+        std::swap(length_, other.length_);
+        std::swap(keys_, other.keys_);
+        std::swap(values_, other.values_);
+        return *this;
+    }
+
+    ~kv_cache() = default;
 
     std::size_t batch() const { return options_.batch; }
     std::size_t heads() const { return options_.heads; }
@@ -65,11 +89,7 @@ public:
         if (capacity <= options_.capacity) {
             return;
         }
-        detail::aligned_buffer<T> keys = grown(keys_, options_.key_size, capacity);
-        detail::aligned_buffer<T> values = grown(values_, options_.value_size, capacity);
-        keys_ = std::move(keys);
-        values_ = std::move(values);
-        options_.capacity = capacity;
+        replace(resized(keys_, key_size(), capacity), resized(values_, value_size(), capacity), capacity);
     }
 
     /// Appends new keys [batch, heads, n, key_size] and values [batch, heads, n, value_size]; rank 3 ([heads, n, size])
@@ -88,12 +108,19 @@ public:
         if (value.view().extent(-2) != added) {
             detail::reject("the length of v", value.view().extent(-2), detail::text(added, ", that of k"));
         }
-        if (added > capacity() - length_) {
+        if (added <= capacity() - length_) {
+            copy_in(key.view(), keys_, key_size(), capacity());
+            copy_in(value.view(), values_, value_size(), capacity());
+        } else {
+            // The old memory lives until the new keys are copied: they may be views of it.
             const std::size_t needed = detail::checked_sum(length_, added, "the length of the cache");
-            reserve(std::max(needed, capacity() > needed / 2 ? 2 * capacity() : needed));
+            const std::size_t room = capacity() > needed / 2 ? 2 * capacity() : needed;
+            detail::aligned_buffer<T> keys = resized(keys_, key_size(), room);
+            detail::aligned_buffer<T> values = resized(values_, value_size(), room);
+            copy_in(key.view(), keys, key_size(), room);
+            copy_in(value.view(), values, value_size(), room);
+            replace(std::move(keys), std::move(values), room);
         }
-        copy_in(key.view(), keys_, options_.key_size);
-        copy_in(value.view(), values_, options_.value_size);
         length_ += added;
     }
 
@@ -105,16 +132,22 @@ public:
 private:
     std::size_t lines() const { return detail::checked_product(options_.batch, options_.heads, "batch * heads"); }
 
-    detail::aligned_buffer<T> grown(const detail::aligned_buffer<T>& old, std::size_t size, std::size_t capacity) const
+    /// A copy of a buffer's used part with room for `capacity` keys.
+    detail::aligned_buffer<T> resized(const detail::aligned_buffer<T>& old, std::size_t size, std::size_t capacity) const
     {
         const std::size_t line = detail::checked_product(capacity, size, "the size of the cache");
         detail::aligned_buffer<T> buffer(detail::checked_product(lines(), line, "the size of the cache"));
-        if (length_ > 0) {
-            for (std::size_t i = 0; i < lines(); ++i) {
-                std::copy_n(old.data() + i * options_.capacity * size, length_ * size, buffer.data() + i * line);
-            }
+        for (std::size_t i = 0; length_ > 0 && i < lines(); ++i) {
+            std::copy_n(old.data() + i * options_.capacity * size, length_ * size, buffer.data() + i * line);
         }
         return buffer;
+    }
+
+    void replace(detail::aligned_buffer<T> keys, detail::aligned_buffer<T> values, std::size_t capacity) noexcept
+    {
+        keys_ = std::move(keys);
+        values_ = std::move(values);
+        options_.capacity = capacity;
     }
 
     template <class S>
@@ -132,11 +165,12 @@ private:
     }
 
     template <class S>
-    void copy_in(const detail::strided_view<S>& source, const detail::aligned_buffer<T>& target, std::size_t size)
+    void copy_in(const detail::strided_view<S>& source, const detail::aligned_buffer<T>& target, std::size_t size,
+                 std::size_t capacity) const
     {
         const detail::head_view<S> rows{source};
         for (std::size_t i = 0; i < lines(); ++i) {
-            T* line = target.data() + (i * options_.capacity + length_) * size;
+            T* line = target.data() + (i * capacity + length_) * size;
             for (std::size_t row = 0; row < rows.length(); ++row, line += size) {
                 const S* from = rows.row(i / options_.heads, i % options_.heads, row);
                 for (std::size_t c = 0; c < size; ++c) {

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <scaledot/kernel/exp.hpp>
+
+#include "support/mpfr_number.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <random>
+#include <vector>
+
+namespace sd = scaledot;
+using namespace scaledot::kernel;
+using test_support::error_in_ulp;
+using test_support::mpfr_number;
+using test_support::smallest_normal;
+using arch = sd::native_architecture;
+
+namespace {
+
+/// f of one number in all lanes, which must agree.
+template <class T, class F>
+T in_all_lanes(F&& f)
+{
+    std::array<T, lanes<arch, T>> values;
+    f().store_unaligned(values.data());
+    for (const T value : values) {
+        CHECK(std::bit_cast<bits_of<T>>(value) == std::bit_cast<bits_of<T>>(values[0]));
+    }
+    return values[0];
+}
+
+template <class T>
+T exp_pair_of(T high, T low)
+{
+    return in_all_lanes<T>([&] { return exp_pair(batch<arch, T>(high), batch<arch, T>(low)); });
+}
+
+template <class T>
+T exp_negative_of(T x)
+{
+    return in_all_lanes<T>([&] { return exp_negative(batch<arch, T>(x)); });
+}
+
+template <class T>
+T tanh_of(T x)
+{
+    return in_all_lanes<T>([&] { return hyperbolic_tangent(batch<arch, T>(x)); });
+}
+
+template <class T>
+bool is_nan_of(T x)
+{
+    return (std::bit_cast<bits_of<T>>(x) & std::numeric_limits<bits_of<T>>::max()) > exponent_mask<T>;
+}
+
+/// Arguments <= 0 from next to zero to where exp vanishes, many of them at ties of the reduction.
+template <class T>
+std::vector<T> arguments()
+{
+    std::vector<T> x;
+    std::mt19937_64 engine(11);
+    const T limit = sizeof(T) == 8 ? T(708) : T(87);
+    std::uniform_real_distribution<T> wide(-limit, 0);
+    std::uniform_real_distribution<T> narrow(-2, 0);
+    for (int i = 0; i < 10'000; ++i) {
+        x.push_back(wide(engine));
+        x.push_back(narrow(engine));
+        x.push_back(-std::exp(wide(engine)));
+    }
+    for (int k = 0; T(k) < limit; ++k) {
+        const T tie = -(T(k) + T(0.5)) * T(0.693147180559945309417);
+        for (const T at : {std::nextafter(tie, T(0)), tie, std::nextafter(tie, -limit)}) {
+            x.push_back(std::max(at, -limit));
+        }
+    }
+    return x;
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("exp_pair: at most exp_pair_max_ulp on normal results", T, float, double)
+{
+    double worst = 0;
+    std::mt19937_64 engine(12);
+    std::uniform_real_distribution<T> uniform(-0.5, 0.5);
+    for (const T high : arguments<T>()) {
+        const T low = uniform(engine) * (std::abs(high) - std::nextafter(std::abs(high), T(0)));
+        const mpfr_number exact = exp(mpfr_number(static_cast<double>(high)) + mpfr_number(static_cast<double>(low)));
+        worst = std::max(worst, error_in_ulp<T>(static_cast<double>(exp_pair_of(high, low)), exact, exact));
+    }
+    CAPTURE(worst);
+    CHECK(worst <= exp_pair_max_ulp);
+    CHECK(exp_pair_of(T(0), T(0)) == T(1));
+}
+
+TEST_CASE_TEMPLATE("exp_negative: at most exp_negative_max_ulp on normal results", T, float, double)
+{
+    double worst = 0;
+    for (const T x : arguments<T>()) {
+        const mpfr_number exact = exp(mpfr_number(static_cast<double>(x)));
+        worst = std::max(worst, error_in_ulp<T>(static_cast<double>(exp_negative_of(x)), exact, exact));
+    }
+    CAPTURE(worst);
+    CHECK(worst <= exp_negative_max_ulp);
+    CHECK(exp_negative_of(T(0)) == T(1));
+}
+
+#if !defined(__FAST_MATH__) // which flushes subnormal numbers
+TEST_CASE_TEMPLATE("exp_pair: underflows gradually, within one unit of the smallest subnormal", T, float, double)
+{
+    const T begin = sizeof(T) == 8 ? T(-708.4) : T(-87.34);
+    const T end = sizeof(T) == 8 ? T(-746) : T(-105);
+    for (int i = 0; i <= 2000; ++i) {
+        const T x = begin + (end - begin) * static_cast<T>(i) / T(2000);
+        const mpfr_number exact = exp(mpfr_number(static_cast<double>(x)));
+        CHECK(error_in_ulp<T>(static_cast<double>(exp_pair_of(x, T(0))), exact, exact) <= 1);
+    }
+}
+#endif
+
+TEST_CASE_TEMPLATE("exp_negative: +0 where the result would be subnormal", T, float, double)
+{
+    const T limit = sizeof(T) == 8 ? T(-708.4) : T(-87.34);
+    for (const T x : {limit, limit * T(1.1), limit * T(1.5), limit * T(1e6), std::numeric_limits<T>::lowest()}) {
+        CHECK(std::bit_cast<bits_of<T>>(exp_negative_of(x)) == 0);
+    }
+}
+
+TEST_CASE_TEMPLATE("exp: -infinity and the lowest number give +0, NaN gives NaN", T, float, double)
+{
+    const T lowest = std::numeric_limits<T>::lowest();
+    CHECK(std::bit_cast<bits_of<T>>(exp_pair_of(barrier(negative_infinity<T>), T(0))) == 0);
+    CHECK(std::bit_cast<bits_of<T>>(exp_negative_of(barrier(negative_infinity<T>))) == 0);
+    CHECK(std::bit_cast<bits_of<T>>(exp_pair_of(lowest, T(0))) == 0);
+    CHECK(is_nan_of(exp_pair_of(barrier(quiet_nan<T>()), T(0))));
+    CHECK(is_nan_of(exp_negative_of(barrier(quiet_nan<T>()))));
+}
+
+TEST_CASE_TEMPLATE("hyperbolic_tangent: odd, at most hyperbolic_tangent_max_ulp also next to 0, 1 at infinity, NaN for NaN", T, float, double)
+{
+    double worst = 0;
+    for (const T x : arguments<T>()) {
+        const T y = tanh_of(x);
+        CHECK(tanh_of(T(-x)) == -y);
+        const mpfr_number exact = tanh(mpfr_number(static_cast<double>(x)));
+        if (abs(exact) < smallest_normal<T>()) {
+            continue;
+        }
+        worst = std::max(worst, error_in_ulp<T>(static_cast<double>(y), exact, exact));
+    }
+    CAPTURE(worst);
+    CHECK(worst <= hyperbolic_tangent_max_ulp);
+    CHECK(tanh_of(barrier(infinity<T>)) == T(1));
+    CHECK(tanh_of(barrier(negative_infinity<T>)) == T(-1));
+    CHECK(std::bit_cast<bits_of<T>>(tanh_of(T(-0.0))) == std::bit_cast<bits_of<T>>(T(-0.0)));
+    CHECK(is_nan_of(tanh_of(barrier(quiet_nan<T>()))));
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <scaledot/kernel/simd.hpp>
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <vector>
+
+namespace sd = scaledot;
+using namespace scaledot::kernel;
+using arch = sd::native_architecture;
+
+namespace {
+
+template <class T>
+auto values_of(const batch<arch, T>& x)
+{
+    std::array<T, lanes<arch, T>> values;
+    x.store_unaligned(values.data());
+    return values;
+}
+
+/// 1, 2, 3, ...
+template <class T>
+batch<arch, T> counting()
+{
+    std::array<T, lanes<arch, T>> values;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        values[i] = static_cast<T>(i + 1);
+    }
+    return batch<arch, T>::load_unaligned(values.data());
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("simd: barrier gives back what it is given", T, float, double)
+{
+    CHECK(barrier(T(1.25)) == T(1.25));
+    CHECK(values_of<T>(barrier(counting<T>())) == values_of<T>(counting<T>()));
+}
+
+TEST_CASE_TEMPLATE("simd: bit patterns go to vectors of integers and back", T, float, double)
+{
+    using I = batch<arch, bits_of<T>>;
+    const I bits = as_bits(batch<arch, T>(T(-1.5)));
+    std::array<bits_of<T>, lanes<arch, T>> stored;
+    bits.store_unaligned(stored.data());
+    for (const auto pattern : stored) {
+        CHECK(pattern == std::bit_cast<bits_of<T>>(T(-1.5)));
+    }
+    CHECK(values_of<T>(from_bits<T>(as_bits(counting<T>()))) == values_of<T>(counting<T>()));
+}
+
+TEST_CASE_TEMPLATE("simd: select_bits takes the first where the comparison holds", T, float, double)
+{
+    using I = batch<arch, bits_of<T>>;
+    const I a = as_bits(counting<T>());
+    const I limit = as_bits(batch<arch, T>(T(2)));
+    const auto chosen = values_of<T>(from_bits<T>(I(select_bits(a > limit, a, limit))));
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+        CHECK(chosen[i] == static_cast<T>(std::max<std::size_t>(i + 1, 2)));
+    }
+}
+
+TEST_CASE_TEMPLATE("simd: multiply_add rounds once where it says so, twice elsewhere", T, float, double)
+{
+    using V = batch<arch, T>;
+    std::mt19937_64 engine(2);
+    std::uniform_real_distribution<T> uniform(-1, 1);
+    for (int i = 0; i < 1000; ++i) {
+        const T a = uniform(engine);
+        const T b = uniform(engine);
+        const T c = -a * b;
+        const T expected = fused<V> ? std::fma(a, b, c) : barrier(T(barrier(T(a * b)) + c));
+        CHECK(values_of<T>(multiply_add(V(a), V(b), V(c)))[0] == expected);
+        const T negative = fused<V> ? std::fma(-a, b, -c) : barrier(T(barrier(T(-a * b)) - c));
+        CHECK(values_of<T>(negative_multiply_add(V(a), V(b), V(-c)))[0] == negative);
+    }
+}
+
+TEST_CASE_TEMPLATE("simd: sum_of_lanes and largest_lane see every lane", T, float, double)
+{
+    constexpr std::size_t size = lanes<arch, T>;
+    CHECK(sum_of_lanes(counting<T>()) == static_cast<T>(size * (size + 1) / 2));
+    for (std::size_t lane = 0; lane < size; ++lane) {
+        std::array<T, size> values;
+        values.fill(T(-3));
+        values[lane] = T(-2);
+        CHECK(largest_lane(batch<arch, T>::load_unaligned(values.data())) == T(-2));
+        CHECK(sum_of_lanes(batch<arch, T>::load_unaligned(values.data())) == T(1) - T(3) * static_cast<T>(size));
+    }
+}
+
+TEST_CASE_TEMPLATE("simd: partial loads fill, partial stores leave alone, and neither goes past its end", T, float, double)
+{
+    constexpr std::size_t size = lanes<arch, T>;
+    for (std::size_t count = 0; count <= size; ++count) {
+        const auto check = [&]<class S>(S) {
+            // exactly `count` elements on the heap, for the address sanitizer to watch the end
+            const auto source = std::make_unique<S[]>(count);
+            for (std::size_t i = 0; i < count; ++i) {
+                source[i] = S(static_cast<float>(i + 1));
+            }
+            const batch<arch, T> loaded = load_partial<arch, T>(source.get(), count, T(-7));
+            const auto values = values_of<T>(loaded);
+            for (std::size_t i = 0; i < size; ++i) {
+                CHECK(values[i] == (i < count ? static_cast<T>(i + 1) : T(-7)));
+            }
+            const auto target = std::make_unique<S[]>(count);
+            store_partial<arch, T>(target.get(), count, loaded);
+            for (std::size_t i = 0; i < count; ++i) {
+                CHECK(static_cast<float>(target[i]) == static_cast<float>(i + 1));
+            }
+        };
+        check(T{});
+        check(xtl::half_float{});
+        check(sd::bfloat16{});
+    }
+}
+
+TEST_CASE_TEMPLATE("simd: whole vectors are loaded and stored at any alignment", T, float, double)
+{
+    constexpr std::size_t size = lanes<arch, T>;
+    std::vector<T> buffer(3 * size);
+    for (std::size_t i = 0; i < buffer.size(); ++i) {
+        buffer[i] = static_cast<T>(i);
+    }
+    for (std::size_t shift = 0; shift <= size; ++shift) {
+        const batch<arch, T> x = load_vector<arch, T>(buffer.data() + shift);
+        CHECK(values_of<T>(x)[0] == static_cast<T>(shift));
+        std::vector<T> target(3 * size, T(-1));
+        store_vector<arch, T>(target.data() + shift, x);
+        for (std::size_t i = 0; i < target.size(); ++i) {
+            CHECK(target[i] == (i >= shift && i < shift + size ? static_cast<T>(i) : T(-1)));
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("simd: infinities and NaN are what their bits say, whatever the compiler assumes", T, float, double)
+{
+    const auto bits = [](T x) { return std::bit_cast<bits_of<T>>(barrier(x)); };
+    CHECK(bits(infinity<T>) == exponent_mask<T>);
+    CHECK(bits(negative_infinity<T>) == negative_infinity_bits<T>);
+    CHECK((bits(quiet_nan<T>()) & exponent_mask<T>) == exponent_mask<T>);
+    CHECK(bits(quiet_nan<T>()) > exponent_mask<T>);
+}

@@ -40,8 +40,8 @@ public:
             }
         }
         block_.along = block_.length <= 1 || (innermost_ && block_.input_step == 1 && (block_.output_step & ~1) == 0);
-        lanes_ = block_.along ? 1 : lanes;
-        side_by_side_ = x_.rank() > 0 && !innermost_ && !block_.along;
+        side_by_side_ = x_.rank() > 0 && !innermost_ && !block_.along && x_.stride(-1) == 1 && y_.stride(-1) == 1;
+        lanes_ = side_by_side_ ? lanes : 1;
         const std::size_t inner = side_by_side_ ? x_.extent(-1) : 1;
         per_line_ = (inner + lanes_ - 1) / lanes_;
         const std::size_t lines = element_count(x_.shape) / std::max<std::size_t>(inner, 1);

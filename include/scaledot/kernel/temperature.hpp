@@ -25,8 +25,9 @@ struct unit_temperature {
     }
 };
 
-/// Any other T. A power of two near T is taken out of x before the subtraction when T is large (the difference cannot
-/// overflow then) and after it when T is small (the difference cannot vanish); what is left of 1/T is a pair.
+/// Any other T. 1/T is cut into powers of two and a rest in [1, 2] that is kept as a pair. The first power leaves 2^60 to
+/// the last, so that no difference overflows and no product's error is lost unless (x - maximum) / T itself overflows; what
+/// underflows on the way is at most 2^-80 in the result. A first power above 1 waits for the difference, which may be tiny.
 template <class T>
 class positive_temperature {
 public:
@@ -37,18 +38,17 @@ public:
         constexpr int limit = std::numeric_limits<T>::max_exponent - 2;
         int exponent = 0;
         std::frexp(temperature, &exponent);
-        const int power = std::clamp(exponent - 1, -limit, limit);
-        before_ = static_cast<T>(std::ldexp(1.0, power > 0 ? -power : 0));
-        after_ = static_cast<T>(std::ldexp(1.0, power < 0 ? -power : 0));
-        // Beyond the clamp every difference but 0 is past exp's range (T small) or counts as 0 (T large).
-        const double rest = std::ldexp(temperature, -power);
-        const double largest = std::ldexp(1.0, limit / 2);
-        const double inverse = std::clamp(1.0 / rest, 1.0 / largest, largest);
-        inverse_high_ = static_cast<T>(inverse);
-        inverse_low_ = sizeof(T) == 4 ? static_cast<T>(inverse - static_cast<double>(inverse_high_))
-                                      : static_cast<T>(std::fma(-inverse, rest, 1.0) * inverse);
-        if (inverse * rest < 0.5 || inverse * rest > 2.0) {
-            inverse_low_ = 0; // clamped: not the inverse any more
+        const int power = std::clamp(-exponent - last_power, -limit, limit);
+        before_ = static_cast<T>(std::ldexp(1.0, std::min(power, 0)));
+        after_ = static_cast<T>(std::ldexp(1.0, std::max(power, 0)));
+        // Beyond the clamps every difference but 0 overflows (T small) or is below 2^-60 and counts as 0 (T large).
+        const double rest = std::ldexp(temperature, power + last_power);
+        const double inverse = 1.0 / rest;
+        const double nearest = std::clamp(inverse, std::ldexp(1.0, -limit), 0x1p100);
+        inverse_high_ = static_cast<T>(nearest);
+        if (nearest == inverse) {
+            inverse_low_ = sizeof(T) == 4 ? static_cast<T>(inverse - static_cast<double>(inverse_high_))
+                                          : static_cast<T>(std::fma(-inverse, rest, 1.0) * inverse);
         }
     }
 
@@ -59,14 +59,18 @@ public:
         const B high = barrier(B(difference.high * B(after_)));
         const B low = barrier(B(difference.low * B(after_)));
         const auto product = two_product(high, B(inverse_high_));
-        return {product.high, multiply_add(high, B(inverse_low_), multiply_add(low, B(inverse_high_), product.low))};
+        const B rest = multiply_add(high, B(inverse_low_), multiply_add(low, B(inverse_high_), product.low));
+        return {barrier(B(product.high * B(last_factor))), barrier(B(rest * B(last_factor)))};
     }
 
 private:
+    static constexpr int last_power = 60;
+    static constexpr T last_factor = 0x1p60;
+
     T before_;
     T after_;
     T inverse_high_;
-    T inverse_low_;
+    T inverse_low_ = 0;
 };
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

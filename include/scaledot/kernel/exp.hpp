@@ -112,10 +112,11 @@ template <class B>
 
 } // namespace exp_steps
 
-/// exp(high + low) for high <= 0 and |low| at most an ulp of high. exp_pair_max_ulp on normal results, gradual underflow
-/// to +0, exp(-inf) = 0, NaN in high gives NaN. The low part's rounding error is what a softmax otherwise loses.
+/// exp(high + low) for high <= 0 and |low| at most an ulp of high, as a pair that is exact to a quarter of an ulp of its high
+/// part, which alone is within exp_pair_max_ulp on normal results. Gradual underflow to +0, exp(-inf) = 0, NaN in high
+/// gives NaN. The low part's rounding error is what a softmax otherwise loses.
 template <class B>
-[[gnu::always_inline]] inline B exp_pair(const B& high, const B& low)
+[[gnu::always_inline]] inline pair<B> exp_wide(const B& high, const B& low)
 {
     using C = exp_constants<typename B::value_type>;
     const B shifted = barrier(multiply_add(high, B(C::log2_e), B(C::round_to_integer)));
@@ -125,14 +126,25 @@ template <class B>
     const auto r = fast_two_sum(reduced, correction);
     const B tail = multiply_add(barrier(r.high * r.high), exp_steps::polynomial(r.high), barrier(multiply_add(r.high, r.low, r.low)));
     const auto sum = fast_two_sum(B(1), r.high);
-    const B value = barrier(sum.high + barrier(sum.low + barrier(tail)));
+    const auto value = fast_two_sum(sum.high, barrier(sum.low + barrier(tail)));
 
     // 2^n in two factors, the first of which is a normal number: results below the normal range round once.
     const B first = xsimd::max(n, B(C::smallest_exponent));
     const B second = n - first;
-    const B scaled = value * exp_steps::power_of_two(barrier(first + B(C::round_to_integer)));
-    const B result = barrier(scaled) * exp_steps::power_of_two(barrier(second + B(C::round_to_integer)));
-    return exp_steps::zero_below(high, C::subnormal_limit, result);
+    const B first_factor = exp_steps::power_of_two(barrier(first + B(C::round_to_integer)));
+    const B second_factor = exp_steps::power_of_two(barrier(second + B(C::round_to_integer)));
+    const auto scaled = [&](const B& part) {
+        const B result = barrier(barrier(part * first_factor) * second_factor);
+        return exp_steps::zero_below(high, C::subnormal_limit, result);
+    };
+    return {scaled(value.high), scaled(value.low)};
+}
+
+/// exp_wide's high part.
+template <class B>
+[[gnu::always_inline]] inline B exp_pair(const B& high, const B& low)
+{
+    return exp_wide(high, low).high;
 }
 
 /// exp(x) for x <= 0: exp_negative_max_ulp on normal results, +0 where the result would be subnormal; NaN gives NaN.

@@ -14,6 +14,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <type_traits>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
@@ -131,7 +132,7 @@ struct softmax_sums {
     std::array<pair<T>, lanes<Arch, T>> rest;
 };
 
-/// Second pass. `weight_of(x)` gives a vector of weights, `keep(out, count, weights)` may store them.
+/// Second pass. `weight_of(x)` gives a vector of weights, as pairs; `keep(out, count, weights)` may store them.
 template <class Arch, class T, class S, class Weight, class Keep>
 softmax_sums<Arch, T> softmax_add_weights(const S* x, const softmax_block& block, const batch<Arch, T>& maximum,
                                           Weight&& weight_of, Keep&& keep)
@@ -142,11 +143,12 @@ softmax_sums<Arch, T> softmax_add_weights(const S* x, const softmax_block& block
     I largest(0);
     block.for_each<lanes<Arch, T>>([&](std::ptrdiff_t in, std::ptrdiff_t out, std::size_t count) {
         const B value = load_logits<Arch, T>(x + in, count);
-        const B weight = weight_of(value);
+        const pair<B> weight = weight_of(value);
         const auto is_largest = value == maximum;
-        accumulate(rest, B(xsimd::select(is_largest, B(0), weight)));
+        accumulate(rest, B(xsimd::select(is_largest, B(0), weight.high)));
+        rest.low = rest.low + B(xsimd::select(is_largest, B(0), weight.low));
         largest = largest + as_bits(B(xsimd::select(is_largest, from_bits<T>(I(1)), B(0))));
-        keep(out, count, weight);
+        keep(out, count, weight.high);
     });
     alignas(alignment_of<Arch>) std::array<bits_of<T>, lanes<Arch, T>> counts;
     largest.store_aligned(counts.data());
@@ -185,19 +187,31 @@ pair<T> inverse_of_sum(std::size_t largest, const pair<T>& rest)
     }
 }
 
+/// Numbers of more digits than T has, for what is computed once a row.
+template <class T>
+using wider = std::conditional_t<sizeof(T) == 4, double, long double>;
+
 /// ln(largest + rest) as log1p of the sum without one maximum, which keeps all digits when the rest is small.
 template <class T>
 pair<T> logarithm_of_sum(std::size_t largest, const pair<T>& rest)
 {
-    if constexpr (sizeof(T) == 4) {
-        const double others = static_cast<double>(largest - 1) + (static_cast<double>(rest.high) + rest.low);
-        const double logarithm = std::log1p(others);
-        const T high = static_cast<T>(logarithm);
-        return {high, static_cast<T>(logarithm - static_cast<double>(high))};
+    using wide = wider<T>;
+    const wide others = static_cast<wide>(largest - 1) + (static_cast<wide>(rest.high) + static_cast<wide>(rest.low));
+    const wide logarithm = std::log1p(others);
+    const T high = static_cast<T>(logarithm);
+    return {high, static_cast<T>(logarithm - static_cast<wide>(high))};
+}
+
+/// weight * inverse, rounded once.
+template <class B>
+[[gnu::always_inline]] inline B share_of(const B& weight, const pair<B>& inverse)
+{
+    const B low = barrier(B(weight * inverse.low));
+    if constexpr (fused<B>) {
+        return multiply_add(weight, inverse.high, low);
     } else {
-        const auto others = two_sum(static_cast<T>(largest - 1), rest.high);
-        const T high = std::log1p(others.high);
-        return {high, barrier(others.low + rest.low) / (T(1) + others.high)};
+        const auto product = two_product(weight, inverse.high);
+        return product.high + barrier(B(product.low + low));
     }
 }
 
@@ -211,7 +225,7 @@ void softmax_rows(const S* x, R* y, const softmax_block& block, const Temperatur
     const B maximum = maxima.maximum.vector();
     const auto weight_of = [&](const B& value) {
         const auto z = temperature.scaled(value, maximum);
-        return exp_pair(z.high, z.low);
+        return exp_wide(z.high, z.low);
     };
     // Weights wait in the output for their sum. A storage type would round them, so they are computed again there.
     constexpr bool keeps_weights = std::is_same_v<R, T>;
@@ -228,17 +242,16 @@ void softmax_rows(const S* x, R* y, const softmax_block& block, const Temperatur
         high[lane] = inverse.high;
         low[lane] = inverse.low;
     }
-    const B inverse_high = high.vector();
-    const B inverse_low = low.vector();
+    const pair<B> inverse_of_sums{high.vector(), low.vector()};
     const auto poison = maxima.poison();
     block.for_each<count_of_lanes>([&](std::ptrdiff_t in, std::ptrdiff_t out, std::size_t count) {
         B weight;
         if constexpr (keeps_weights) {
             weight = load_logits<Arch, T>(y + out, count);
         } else {
-            weight = weight_of(load_logits<Arch, T>(x + in, count));
+            weight = weight_of(load_logits<Arch, T>(x + in, count)).high;
         }
-        const B share = multiply_add(weight, inverse_high, barrier(B(weight * inverse_low)));
+        const B share = share_of(weight, inverse_of_sums);
         store_results<Arch, T>(y + out, count, from_bits<T>(as_bits(share) | poison));
     });
 }
@@ -255,7 +268,7 @@ void log_softmax_rows(const S* x, R* y, const softmax_block& block, const Temper
         x, block, maximum,
         [&](const B& value) {
             const auto z = temperature.scaled(value, maximum);
-            return exp_pair(z.high, z.low);
+            return exp_wide(z.high, z.low);
         },
         [](std::ptrdiff_t, std::size_t, const B&) {});
     lane_array<Arch, T> high;
@@ -289,7 +302,7 @@ void logsumexp_rows(const S* x, R* y, const softmax_block& block, const Temperat
         x, block, maximum,
         [&](const B& value) {
             const auto z = temperature.scaled(value, maximum);
-            return exp_pair(z.high, z.low);
+            return exp_wide(z.high, z.low);
         },
         [](std::ptrdiff_t, std::size_t, const B&) {});
     for (std::size_t row = 0; row < (block.along ? 1 : block.rows); ++row) {
@@ -298,8 +311,10 @@ void logsumexp_rows(const S* x, R* y, const softmax_block& block, const Temperat
             continue;
         }
         const auto logarithm = logarithm_of_sum(sums.largest[row], sums.rest[row]);
-        const double scaled = static_cast<double>(maxima.maximum[row]) / temperature.value;
-        y[row] = to_storage<R>(scaled + (static_cast<double>(logarithm.high) + static_cast<double>(logarithm.low)));
+        using wide = wider<T>;
+        const wide scaled = static_cast<wide>(maxima.maximum[row]) / static_cast<wide>(temperature.value);
+        const wide sum = scaled + (static_cast<wide>(logarithm.high) + static_cast<wide>(logarithm.low));
+        y[row] = to_storage<R>(static_cast<std::conditional_t<sizeof(R) == 8, double, float>>(sum));
     }
 }
 

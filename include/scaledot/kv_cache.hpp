@@ -187,9 +187,8 @@ private:
         const std::array<std::ptrdiff_t, 4> strides = {
             shape[0] == 1 ? 0 : line * static_cast<std::ptrdiff_t>(options_.heads), shape[1] == 1 ? 0 : line,
             shape[2] == 1 ? 0 : static_cast<std::ptrdiff_t>(size), size == 1 ? 0 : 1};
-        const std::size_t span = length_ == 0 ? 0 : lines() * options_.capacity * size;
         const T* data = buffer.data();
-        return xt::adapt(data, span, xt::no_ownership(), shape, strides);
+        return xt::adapt(data, detail::element_count(shape), xt::no_ownership(), shape, strides);
     }
 
     kv_cache_options options_;

@@ -60,15 +60,7 @@ auto split_heads(E&& packed, std::size_t heads)
     shape[leading + 2] = size;
     strides[leading + 2] = size == 1 ? 0 : step;
 
-    std::size_t span = 1;
-    for (std::size_t axis = 0; axis < view.rank(); ++axis) {
-        if (view.shape[axis] == 0) {
-            span = 0;
-            break;
-        }
-        span += (view.shape[axis] - 1) * static_cast<std::size_t>(std::max<std::ptrdiff_t>(view.strides[axis], 0));
-    }
-    return xt::adapt(view.data, span, xt::no_ownership(), shape, strides);
+    return xt::adapt(view.data, detail::element_count(shape), xt::no_ownership(), shape, strides);
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD

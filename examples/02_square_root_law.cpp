@@ -39,7 +39,7 @@ void draw_figure(const std::filesystem::path& output, std::size_t tokens, std::s
 set title 'Spread of QKᵀ, %1$zu tokens, %2$zu draws'
 set xlabel 'n, components of a vector'; set ylabel 'sd(QKᵀ)'; set key left top
 set yrange [0:*]
-set style fill solid 0.25 noborder
+set style fill transparent solid 0.25 noborder
 plot '02_curve.csv' skip 1 using 1:3:5 with filledcurves lc rgb blue title '5 … 95 %% of the draws', \
      '' skip 1 using 1:4 with points pt 7 ps 0.5 lc rgb blue title 'median', \
      sqrt(x) lw 2 lc rgb red title '√n'

@@ -218,7 +218,7 @@ set xlabel '−log softmax(QKᵀ)'; set ylabel '−log softmax(QKᵀ/√d)'; set
 plot '03_scatter.csv' skip 1 using 3:4 pt 7 ps 0.3 lc rgb blue notitle, log(%1$zu) dt 2 lc rgb '#404040' title 'ln n: equal shares'
 set title "Jacobian norm of the median row"; set logscale xy; set xrange [2:1024]; set yrange [1e-7:2]
 set format y '10^{%%T}'; set xlabel 'head size d'; set ylabel '‖diag(p) − p pᵀ‖'; set key left bottom
-set xtics (2, 8, 32, 128, 512); set style fill solid 0.25 noborder
+set xtics (2, 8, 32, 128, 512); set style fill transparent solid 0.25 noborder
 plot '03_head_size.csv' skip 1 using 1:2:4 with filledcurves lc rgb red notitle, \
      '' skip 1 using 1:3 with linespoints pt 7 ps 0.6 lw 1.5 lc rgb red title 'before, 5 … 95 %% of draws', \
      '' skip 1 using 1:5:7 with filledcurves lc rgb blue notitle, \

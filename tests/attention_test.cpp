@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <scaledot/attention.hpp>
+
+#include "support/attention_cases.hpp"
+#include "support/attention_oracle.hpp"
+#include "support/textbook_attention.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if __has_include(<xtensor/core/xmath.hpp>)
+#include <xtensor/core/xmath.hpp>
+#else
+#include <xtensor/xmath.hpp>
+#endif
+
+namespace sd = scaledot;
+using namespace test_support;
+
+namespace {
+
+/// design.md: error of attention, root mean square and largest per case, over that of the textbook's three steps.
+constexpr double attention_error_ratio = 1.1;
+
+using sizes = std::array<std::size_t, 4>;
+
+template <class Q, class K = Q, class V = Q>
+struct problem {
+    dense<Q, 4> q;
+    dense<K, 4> k;
+    dense<V, 4> v;
+};
+
+/// What random_problem makes: scores about N(mean, deviation), values N(0, 1).
+struct recipe {
+    sizes q_shape;
+    std::size_t key_heads;
+    std::size_t keys;
+    std::size_t value_size;
+    double deviation = 1;
+    double mean = 0;
+};
+
+template <class Q, class K = Q, class V = Q>
+problem<Q, K, V> random_problem(const recipe& r, unsigned seed = 1)
+{
+    const auto& [q_shape, key_heads, keys, value_size, deviation, mean] = r;
+    const sizes k_shape = {q_shape[0], key_heads, keys, q_shape[3]};
+    const sizes v_shape = {q_shape[0], key_heads, keys, value_size};
+    problem<Q, K, V> result = {gaussians<Q>(q_shape, 3 * seed, deviation), gaussians<K>(k_shape, 3 * seed + 1),
+                                gaussians<V>(v_shape, 3 * seed + 2)};
+    if (mean != 0) { // one component moves all scores: q 4, k mean sqrt(size) / 4
+        const double shift = mean * std::sqrt(static_cast<double>(q_shape[3])) / 4;
+        xt::view(result.q, xt::all(), xt::all(), xt::all(), 0).fill(from_double<Q>(4));
+        xt::view(result.k, xt::all(), xt::all(), xt::all(), 0).fill(from_double<K>(shift));
+    }
+    return result;
+}
+
+/// Judges attention's numbers before they are rounded to q's element type, and that rounding by itself. The largest of
+/// some hundred rounding errors is itself a matter of luck, here and for the textbook: its mean over several draws is judged.
+template <class Q, class K = Q, class V = Q>
+void check_accuracy(const recipe& r, unsigned draws = 6)
+{
+    using T = sd::detail::arithmetic_t<Q, K, V>;
+    accuracy all;
+    double ours = 0;
+    double textbook = 0;
+    for (unsigned seed = 1; seed <= draws; ++seed) {
+        const auto p = random_problem<Q, K, V>(r, seed);
+        const auto stored = sd::attention(p.q, p.k, p.v);
+        auto output = dense<T, 4>::from_shape(stored.shape());
+        sd::attention_into(output, p.q, p.k, p.v);
+        CHECK(std::equal(stored.begin(), stored.end(), output.begin(),
+                         [](Q narrow, T wide) { return as_double(narrow) == as_double(sd::kernel::to_storage<Q>(wide)); }));
+        const auto result = accuracy_of<T>(plain(output), plain(p.q), plain(p.k), plain(p.v));
+        all.add(result);
+        ours += static_cast<double>(result.ours.largest) / draws;
+        textbook += static_cast<double>(result.textbook.largest) / draws;
+    }
+    // Where three steps happen to hit the exact value, half a unit in the last place of the largest output is no error.
+    const double half_unit = static_cast<double>(std::numeric_limits<T>::epsilon()) / 2 * all.largest_output;
+    CHECK(all.ours.root_mean_square() <= attention_error_ratio * all.textbook.root_mean_square() + half_unit);
+    CHECK(ours <= attention_error_ratio * textbook + half_unit);
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("attention: random, peaked and deeply negative scores err at most 1.1 times as much as three steps", T, float,
+                   double, xtl::half_float, sd::bfloat16)
+{
+    for (const std::size_t head_size : {std::size_t{7}, std::size_t{64}}) {
+        for (const auto& [deviation, mean] : {std::pair{1.0, 0.0}, {1.0, -1000.0}, {0.01, 0.0}, {20.0, 1000.0}}) {
+            CAPTURE(head_size);
+            CAPTURE(deviation);
+            CAPTURE(mean);
+            check_accuracy<T>({{1, 2, 100, head_size}, 2, 40, 5, deviation, mean}, 24);
+        }
+    }
+}
+
+// Only the few rows whose largest scores nearly tie have any error here: too few to compare with three steps.
+TEST_CASE_TEMPLATE("attention: with scores of 1000 and of 100000 the error stays below that of the scores' own roundings", T,
+                   float, double)
+{
+    for (const double deviation : {1e3, 1e5}) {
+        CAPTURE(deviation);
+        const auto p = random_problem<T>({{1, 2, 300, 16}, 1, 150, 4, deviation});
+        const auto q = plain(p.q), k = plain(p.k), v = plain(p.v);
+        const auto output = sd::attention(p.q, p.k, p.v);
+        const attention_oracle oracle(q, k, v, {});
+        constexpr double unit = static_cast<double>(std::numeric_limits<T>::epsilon()) / 2;
+        const double largest_value = xt::amax(xt::abs(xt::cast<double>(p.v)))();
+        double worst = 0;
+        for (std::size_t h = 0; h < 2; ++h) {
+            for (std::size_t i = 0; i < 300; ++i) {
+                double magnitude = 0; // sum |q||k| / 4, of the key where it is largest
+                for (std::size_t j = 0; j < 150; ++j) {
+                    double sum = 0;
+                    for (std::size_t c = 0; c < 16; ++c) {
+                        sum += std::abs(q.row(0, h, i)[c] * k.row(0, 0, j)[c]);
+                    }
+                    magnitude = std::max(magnitude, sum / 4);
+                }
+                // 16 steps of a chain and the scaling, at both ends of a difference; then exp, sums and a quotient
+                const double bound = largest_value * unit * (2 * 2 * 18 * magnitude + 256);
+                const auto exact = oracle.row(0, h, i);
+                for (std::size_t c = 0; c < 4; ++c) {
+                    const double error = std::abs(static_cast<double>(output(0, h, i, c) - exact.output[c]));
+                    worst = std::max(worst, error / bound);
+                }
+            }
+        }
+        CHECK(worst <= 1);
+    }
+}
+
+TEST_CASE("attention: q, k and v may each have an element type of their own; one double makes the arithmetic double")
+{
+    check_accuracy<float, sd::bfloat16, xtl::half_float>({{1, 2, 9, 40}, 1, 200, 24});
+    check_accuracy<sd::bfloat16, float, float>({{1, 2, 9, 40}, 1, 200, 24});
+    check_accuracy<float, float, double>({{1, 2, 9, 40}, 1, 200, 24});
+    check_accuracy<xtl::half_float, double, float>({{1, 2, 9, 40}, 1, 200, 24});
+}
+
+TEST_CASE("attention: the error bound holds at every head size")
+{
+    for (const std::size_t head_size : {1, 2, 7, 8, 15, 16, 17, 40, 64, 80, 128, 200}) {
+        CAPTURE(head_size);
+        check_accuracy<float>({{1, 1, 13, head_size}, 1, 260, 20});
+    }
+}
+
+TEST_CASE("attention: the error bound holds at every value size, 0 included")
+{
+    for (const std::size_t value_size : {0, 1, 2, 7, 8, 16, 31, 32, 33, 64, 65, 130, 200}) {
+        CAPTURE(value_size);
+        check_accuracy<float>({{1, 1, 13, 12}, 1, 260, value_size});
+    }
+}
+
+TEST_CASE("attention: the error bound holds for any number of queries, around register tiles and runs of rows")
+{
+    for (const std::size_t queries : {0, 1, 2, 5, 6, 7, 11, 12, 13, 31, 95, 96, 97, 193}) {
+        CAPTURE(queries);
+        check_accuracy<float>({{1, 2, queries, 8}, 1, 140, 5});
+    }
+}
+
+TEST_CASE("attention: the error bound holds for any number of keys, around vectors, panels, blocks and chunks")
+{
+    for (const std::size_t keys : {1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 255, 257, 1023, 1024, 1025, 2047, 2500}) {
+        CAPTURE(keys);
+        check_accuracy<float>({{1, 1, 7, 16}, 1, keys, 9});
+    }
+    for (const std::size_t keys : {1, 5, 129, 1025}) {
+        CAPTURE(keys);
+        check_accuracy<double>({{1, 1, 7, 16}, 1, keys, 9});
+    }
+}
+
+TEST_CASE("attention: query head h reads key head h / (heads / key heads)")
+{
+    for (const std::size_t key_heads : {1, 2, 3, 6}) {
+        CAPTURE(key_heads);
+        check_accuracy<float>({{2, 6, 7, 16}, key_heads, 140, 9});
+        check_accuracy<float>({{2, 6, 1, 16}, key_heads, 140, 17});
+    }
+}
+
+TEST_CASE("attention: lse is the log-sum-exp of the scaled scores, float, or double as soon as an argument is")
+{
+    const auto check = [](const auto& p, double tolerance) {
+        const auto result = sd::attention_with_lse(p.q, p.k, p.v);
+        const attention_oracle oracle(plain(p.q), plain(p.k), plain(p.v), {});
+        for (std::size_t b = 0; b < oracle.batch(); ++b) {
+            for (std::size_t h = 0; h < oracle.heads(); ++h) {
+                for (std::size_t i = 0; i < oracle.queries(); ++i) {
+                    const auto exact = static_cast<double>(oracle.row(b, h, i).lse);
+                    CHECK(std::abs(static_cast<double>(result.lse(b, h, i)) - exact) <= tolerance * std::max(1.0, std::abs(exact)));
+                }
+            }
+        }
+        return result.lse(0, 0, 0);
+    };
+    // A chain of 16 rounded products and as many sums lies below 32 units of 2^-24 (2^-53) of the scores' size.
+    constexpr double of_float = 32 * 0x1p-24;
+    constexpr double of_double = 32 * 0x1p-53;
+    for (const double mean : {0.0, 300.0, -1000.0}) {
+        CAPTURE(mean);
+        static_assert(std::is_same_v<float, decltype(check(random_problem<float>({{2, 2, 7, 16}, 2, 1300, 3}), 0))>);
+        check(random_problem<float>({{2, 2, 7, 16}, 2, 1300, 3, 1, mean}), of_float);
+        check(random_problem<double>({{2, 2, 7, 16}, 2, 1300, 3, 1, mean}), of_double);
+    }
+    static_assert(std::is_same_v<double, decltype(check(random_problem<float, float, double>({{1, 1, 1, 1}, 1, 1, 1}), 0))>);
+    static_assert(std::is_same_v<float, decltype(check(random_problem<sd::bfloat16>({{1, 1, 1, 1}, 1, 1, 1}), 0))>);
+    check(random_problem<sd::bfloat16>({{1, 2, 7, 16}, 2, 200, 3}), of_float);
+}
+
+TEST_CASE("attention: lse and output are the same with and without each other, and in memory of the caller's")
+{
+    const auto p = random_problem<float>({{2, 4, 7, 16}, 2, 300, 12});
+    const auto both = sd::attention_with_lse(p.q, p.k, p.v);
+    CHECK(same_bits(both.output, sd::attention(p.q, p.k, p.v)));
+    auto output = filled<float, 4>({2, 4, 7, 12}, 77);
+    auto lse = filled<float, 3>({2, 4, 7}, 77);
+    sd::attention_with_lse_into(output, lse, p.q, p.k, p.v);
+    CHECK(same_bits(output, both.output));
+    CHECK(same_bits(lse, both.lse));
+}

@@ -58,7 +58,7 @@ struct attention_plan {
     double scale = 1;
     const attention_options* options = nullptr;
 
-    std::size_t group() const { return heads / key_heads; }
+    std::size_t group() const { return key_heads == 0 ? 0 : heads / key_heads; }
 
     std::size_t valid_keys(std::size_t entry) const
     {
@@ -173,8 +173,8 @@ inline void check_options(const attention_plan& plan)
                "top_left or bottom_right (or query_offset given): causal and windows need to know where queries stand");
     }
     const auto largest = std::numeric_limits<std::ptrdiff_t>::max();
-    if (options.query_offset && *options.query_offset > 0 &&
-        plan.queries >= static_cast<std::size_t>(largest - *options.query_offset)) {
+    if (options.query_offset && *options.query_offset > 0 && plan.queries > 0 &&
+        plan.queries - 1 > static_cast<std::size_t>(largest - *options.query_offset)) {
         reject("query_offset", *options.query_offset, text("so small that the positions of ", plan.queries, " queries fit"));
     }
 }

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <limits>
 #include <utility>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
@@ -111,7 +112,7 @@ private:
     /// scale * q.k with the panels that `seen` touches.
     void multiply(std::size_t row, std::size_t count, const key_range& seen, const T* keys)
     {
-        const T scale = static_cast<T>(plan_.scale);
+        const T scale = kernel::in_range<T>(plan_.scale);
         const std::size_t size = plan_.head_size;
         const T* queries = queries_.data() + row * size;
         for (std::size_t panel = seen.first / tile::width * tile::width; panel < seen.last; panel += tile::width) {
@@ -135,7 +136,8 @@ private:
         T* begin = row + seen.first;
         const std::size_t width = seen.last - seen.first;
         if (stage != score_stage::scaled && options.softcap != 0) {
-            kernel::softcap_row<Arch>(begin, width, static_cast<T>(options.softcap));
+            const T cap = std::max(kernel::in_range<T>(options.softcap), std::numeric_limits<T>::min());
+            kernel::softcap_row<Arch>(begin, width, cap);
         }
         const std::size_t begin_key = first_key + seen.first;
         const std::size_t valid = plan_.valid_keys(entry_);

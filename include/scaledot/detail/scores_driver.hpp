@@ -44,7 +44,7 @@ void probabilities_of_row(T* row, std::size_t keys, double sink)
     }
     const bool with_sink = !is_negative_infinity(sink);
     if (with_sink) {
-        row[keys] = static_cast<T>(sink);
+        row[keys] = kernel::in_range<T>(sink);
     }
     const kernel::softmax_block block{true, keys + (with_sink ? 1 : 0), 1, 1, 1};
     kernel::softmax_rows<Arch, T>(row, row, block, kernel::unit_temperature{});

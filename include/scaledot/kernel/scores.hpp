@@ -10,19 +10,37 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <type_traits>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
-/// scores = cap tanh(scores / cap); `count` is a multiple of the lanes.
+/// x as T, where finite numbers stay finite: beyond T's range they become its largest number of their sign.
+template <class T, class S>
+T in_range(S x)
+{
+    if constexpr (std::is_same_v<T, float> && std::is_same_v<S, double>) {
+        const bool finite = (std::bit_cast<std::int64_t>(x) & exponent_mask<double>) != exponent_mask<double>;
+        constexpr double largest = std::numeric_limits<float>::max();
+        return static_cast<float>(!finite || (x <= largest && x >= -largest) ? x : x > 0 ? largest : -largest);
+    } else {
+        return to_arithmetic<T>(x);
+    }
+}
+
+/// scores = cap tanh(scores / cap); `count` is a multiple of the lanes, cap > 0. tanh(x) is x to all digits for x below
+/// the square root of epsilon: those scores are left alone, the quotient might be subnormal.
 template <class Arch, class T>
 void softcap_row(T* scores, std::size_t count, T cap)
 {
     using B = batch<Arch, T>;
+    const B unchanged(cap * (sizeof(T) == 8 ? T(0x1p-27) : T(0x1p-13)));
     for (std::size_t j = 0; j < count; j += lanes<Arch, T>) {
-        const B capped = B(cap) * hyperbolic_tangent(B(B::load_unaligned(scores + j) / B(cap)));
-        capped.store_unaligned(scores + j);
+        const B score = B::load_unaligned(scores + j);
+        const B capped = B(cap) * hyperbolic_tangent(B(score / B(cap)));
+        B(xsimd::select(xsimd::abs(score) < unchanged, score, capped)).store_unaligned(scores + j);
     }
 }
 
@@ -35,7 +53,7 @@ void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step)
         if constexpr (std::is_same_v<M, bool>) {
             scores[j] = *mask ? scores[j] : negative_infinity<T>;
         } else {
-            const T bias = to_arithmetic<T>(*mask);
+            const T bias = in_range<T>(*mask);
             const bool excludes = std::bit_cast<bits_of<T>>(bias) == negative_infinity_bits<T>;
             scores[j] = excludes ? negative_infinity<T> : scores[j] + bias;
         }

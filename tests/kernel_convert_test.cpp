@@ -99,8 +99,8 @@ TEST_CASE("float_to_half: to the nearer neighbour, halfway to the even one, from
     CHECK((float_to_half(std::bit_cast<float>(0x7f800001u)) & 0x7fffu) > 0x7c00u);
 }
 
-TEST_CASE_TEMPLATE("widen: a vector holds what one number at a time gives, at any alignment", S, float, double, xtl::half_float,
-                   sd::bfloat16)
+TEST_CASE_TEMPLATE("widen: a vector holds what one number at a time gives, at any alignment", S, float, double,
+                   xtl::half_float, sd::bfloat16)
 {
     const auto numbers = interesting_numbers<S>();
     const auto check = [&]<class T>(T) {
@@ -120,8 +120,8 @@ TEST_CASE_TEMPLATE("widen: a vector holds what one number at a time gives, at an
     }
 }
 
-TEST_CASE_TEMPLATE("narrow: a vector is written as one number at a time would be, at any alignment", S, float, xtl::half_float,
-                   sd::bfloat16)
+TEST_CASE_TEMPLATE("narrow: a vector is written as one number at a time would be, at any alignment", S, float,
+                   xtl::half_float, sd::bfloat16)
 {
     const auto check = [&]<class T>(T) {
         using V = batch<sd::native_architecture, T>;

@@ -110,6 +110,23 @@ TEST_CASE_TEMPLATE("exp_negative: at most exp_negative_max_ulp on normal results
 }
 
 #if !defined(__FAST_MATH__) // which flushes subnormal numbers
+TEST_CASE_TEMPLATE("exp_wide: the pair is exact to a quarter of an ulp of its high part", T, float, double)
+{
+    double worst = 0;
+    for (const T high : arguments<T>()) {
+        const mpfr_number exact = exp(mpfr_number(static_cast<double>(high)));
+        if (exact < smallest_normal<T>() * mpfr_number::power_of_two(std::numeric_limits<T>::digits)) {
+            continue; // the low part is below the normal range
+        }
+        const T first = in_all_lanes<T>([&] { return exp_wide(batch<arch, T>(high), batch<arch, T>(0)).high; });
+        const T second = in_all_lanes<T>([&] { return exp_wide(batch<arch, T>(high), batch<arch, T>(0)).low; });
+        const mpfr_number rest = exact - mpfr_number(static_cast<double>(first));
+        worst = std::max(worst, error_in_ulp<T>(static_cast<double>(second), rest, exact));
+    }
+    MESSAGE("exp_wide: ", worst, " ulp");
+    CHECK(worst <= 0.25);
+}
+
 TEST_CASE_TEMPLATE("exp_pair: underflows gradually, within one unit of the smallest subnormal", T, float, double)
 {
     const T begin = sizeof(T) == 8 ? T(-708.4) : T(-87.34);
@@ -140,7 +157,9 @@ TEST_CASE_TEMPLATE("exp: -infinity and the lowest number give +0, NaN gives NaN"
     CHECK(is_nan_of(exp_negative_of(barrier(quiet_nan<T>()))));
 }
 
-TEST_CASE_TEMPLATE("hyperbolic_tangent: odd, at most hyperbolic_tangent_max_ulp also next to 0, 1 at infinity, NaN for NaN", T, float, double)
+TEST_CASE_TEMPLATE(
+    "hyperbolic_tangent: odd, at most hyperbolic_tangent_max_ulp also next to 0, 1 at infinity, NaN for NaN", T, float,
+    double)
 {
     double worst = 0;
     for (const T x : arguments<T>()) {

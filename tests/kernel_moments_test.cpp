@@ -101,8 +101,8 @@ TEST_CASE("accumulate_magnitude: the largest magnitude, infinity above all numbe
 
 TEST_CASE("scale_for: a power of two that brings the magnitude to [1, 4), itself and its inverse normal numbers")
 {
-    for (const double magnitude : {1.0, 1.999, 2.0, 3e-300, 7e300, std::numeric_limits<double>::max(),
-                                   std::numeric_limits<double>::min()}) {
+    for (const double magnitude :
+         {1.0, 1.999, 2.0, 3e-300, 7e300, std::numeric_limits<double>::max(), std::numeric_limits<double>::min()}) {
         const double scale = scale_for(magnitude);
         CHECK(magnitude * scale >= 1);
         CHECK(magnitude * scale < 4);

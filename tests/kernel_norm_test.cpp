@@ -75,8 +75,8 @@ TEST_CASE("set_inverse: no deviation and no epsilon is infinite, with epsilon fi
     CHECK(n.unscaled_inverse == 2);
 }
 
-TEST_CASE_TEMPLATE("normalize: (x - mean) * inverse * gamma + beta at every length, with and without gamma and beta", T, float,
-                   double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("normalize: (x - mean) * inverse * gamma + beta at every length, with and without gamma and beta", T,
+                   float, double, xtl::half_float, sd::bfloat16)
 {
     constexpr bool pairs = std::is_same_v<T, double>;
     normalization n;

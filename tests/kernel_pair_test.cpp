@@ -57,7 +57,8 @@ sd::kernel::pair<T> in_lane(Operation&& operation, T a, T b)
 
 } // namespace
 
-TEST_CASE_TEMPLATE("two_sum: high is the rounded sum and high + low the exact one, whatever the order", T, float, double)
+TEST_CASE_TEMPLATE("two_sum: high is the rounded sum and high + low the exact one, whatever the order", T, float,
+                   double)
 {
     number_source<T> number;
     for (int i = 0; i < 5000; ++i) {

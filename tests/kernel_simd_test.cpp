@@ -96,7 +96,8 @@ TEST_CASE_TEMPLATE("simd: sum_of_lanes and largest_lane see every lane", T, floa
     }
 }
 
-TEST_CASE_TEMPLATE("simd: partial loads fill, partial stores leave alone, and neither goes past its end", T, float, double)
+TEST_CASE_TEMPLATE("simd: partial loads fill, partial stores leave alone, and neither goes past its end", T, float,
+                   double)
 {
     constexpr std::size_t size = lanes<arch, T>;
     for (std::size_t count = 0; count <= size; ++count) {

@@ -94,8 +94,8 @@ bool same_bits(const A& a, const B& b)
 
 } // namespace
 
-TEST_CASE_TEMPLATE("layer_norm: the error is at most layer_norm_max_ulp at every length and for every hurtful row", T, float,
-                   double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("layer_norm: the error is at most layer_norm_max_ulp at every length and for every hurtful row", T,
+                   float, double, xtl::half_float, sd::bfloat16)
 {
     for (const std::size_t length : lengths_around_vectors()) {
         const auto gamma = gaussian<T>(length, 0, 1, 1);
@@ -116,8 +116,8 @@ TEST_CASE_TEMPLATE("layer_norm: the error is at most layer_norm_max_ulp at every
     }
 }
 
-TEST_CASE_TEMPLATE("layer_norm: the bound holds for rows of 10^5 and 10^6 elements whose mean is 10^6 deviations", T, float,
-                   double)
+TEST_CASE_TEMPLATE("layer_norm: the bound holds for rows of 10^5 and 10^6 elements whose mean is 10^6 deviations", T,
+                   float, double)
 {
     for (const std::size_t length : {std::size_t{100'000}, std::size_t{1'000'000}}) {
         const auto x = gaussian<T>(length, 1e6, 1, 7);
@@ -157,7 +157,8 @@ TEST_CASE("layer_norm: epsilon counts where the variance is small, and neither i
 #endif
             CAPTURE(epsilon);
             CAPTURE(size);
-            CHECK(worst_error(sd::layer_norm(x, {.epsilon = epsilon}), x, one, none, epsilon) <= sd::layer_norm_max_ulp);
+            CHECK(worst_error(sd::layer_norm(x, {.epsilon = epsilon}), x, one, none, epsilon) <=
+                  sd::layer_norm_max_ulp);
         }
     }
 }
@@ -271,7 +272,8 @@ TEST_CASE("layer_norm: out may be x itself")
     CHECK(same_bits(x, y));
 }
 
-TEST_CASE_TEMPLATE("layer_norm: NaN or infinity spoils its row and no other", T, float, double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("layer_norm: NaN or infinity spoils its row and no other", T, float, double, xtl::half_float,
+                   sd::bfloat16)
 {
     const xt::xtensor<T, 1> data = gaussian<T>(3 * 37, 1, 2, 3);
     const xt::xtensor<T, 2> clean = xt::reshape_view(data, {3, 37});
@@ -315,12 +317,13 @@ TEST_CASE_TEMPLATE("layer_norm: a constant row is beta, and NaN when epsilon is 
     }
 }
 
-TEST_CASE_TEMPLATE("layer_norm: the statistics are the exact ones rounded once, of x's rank, in float or double", T, float,
-                   double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("layer_norm: the statistics are the exact ones rounded once, of x's rank, in float or double", T,
+                   float, double, xtl::half_float, sd::bfloat16)
 {
     using statistic = std::conditional_t<std::is_same_v<T, double>, double, float>;
     constexpr double rounded_once = 0.5001; // the number rounded carries at least 12 bits more
-    for (const std::size_t length : {std::size_t{1}, std::size_t{2}, std::size_t{3}, std::size_t{17}, std::size_t{768}}) {
+    for (const std::size_t length :
+         {std::size_t{1}, std::size_t{2}, std::size_t{3}, std::size_t{17}, std::size_t{768}}) {
         for (const auto& row : hurtful_rows<T>(length)) {
             CAPTURE(row.name);
             CAPTURE(length);
@@ -367,7 +370,8 @@ TEST_CASE("layer_norm: bad arguments are named, with what they were and what the
     const xt::xtensor<float, 2> row = xt::ones<float>({1, 6});
     CHECK(complaint_of([&] { sd::layer_norm(x, {.axis = 2}); }) ==
           "scaledot: axis was 2, must be in [-2, 1] for an array of rank 2");
-    CHECK(complaint_of([&] { sd::layer_norm_with_statistics(x, {.axis = -3}); }).find("axis was -3") != std::string::npos);
+    CHECK(complaint_of([&] { sd::layer_norm_with_statistics(x, {.axis = -3}); }).find("axis was -3") !=
+          std::string::npos);
     for (const double epsilon : {-1e-5, sd::kernel::quiet_nan<double>(), sd::kernel::infinity<double>}) {
         CHECK(complaint_of([&] { sd::layer_norm(x, {.epsilon = epsilon}); }).find("epsilon was") != std::string::npos);
     }
@@ -381,7 +385,8 @@ TEST_CASE("layer_norm: bad arguments are named, with what they were and what the
           "scaledot: the shape of out was (4, 5), must be (4, 6), that of x");
     xt::xtensor<float, 2> large = xt::ones<float>({5, 6});
     CHECK(complaint_of([&] {
-              sd::layer_norm_into(xt::view(large, xt::range(1, 5), xt::all()), xt::view(large, xt::range(0, 4), xt::all()));
+              sd::layer_norm_into(xt::view(large, xt::range(1, 5), xt::all()),
+                                  xt::view(large, xt::range(0, 4), xt::all()));
           }).find("the memory of out was shared in part with x") != std::string::npos);
     CHECK(complaint_of([&] { sd::layer_norm_into(x, x, xt::view(x, 1, xt::all())); }).find("shared with gamma") !=
           std::string::npos);

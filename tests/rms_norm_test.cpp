@@ -70,8 +70,8 @@ bool same_bits(const A& a, const B& b)
 
 } // namespace
 
-TEST_CASE_TEMPLATE("rms_norm: the error is at most rms_norm_max_ulp at every length and for every hurtful row", T, float, double,
-                   xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("rms_norm: the error is at most rms_norm_max_ulp at every length and for every hurtful row", T,
+                   float, double, xtl::half_float, sd::bfloat16)
 {
     const std::size_t vector = sd::kernel::lanes<sd::native_architecture, float>;
     for (std::size_t length = 1; length <= 4 * vector + 2; ++length) {
@@ -87,7 +87,8 @@ TEST_CASE_TEMPLATE("rms_norm: the error is at most rms_norm_max_ulp at every len
                 CAPTURE(row.name);
                 CAPTURE(n);
                 CAPTURE(epsilon);
-                CHECK(worst_error(sd::rms_norm(x, gamma, {.epsilon = epsilon}), x, gamma, epsilon) <= sd::rms_norm_max_ulp);
+                CHECK(worst_error(sd::rms_norm(x, gamma, {.epsilon = epsilon}), x, gamma, epsilon) <=
+                      sd::rms_norm_max_ulp);
             }
         }
     }
@@ -161,8 +162,8 @@ TEST_CASE("rms_norm: no bit depends on the row's position or the number of threa
     CHECK(same_bits(x, y));
 }
 
-TEST_CASE_TEMPLATE("rms_norm: NaN or infinity spoils its row and no other; zeros are NaN only when epsilon is 0", T, float,
-                   double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("rms_norm: NaN or infinity spoils its row and no other; zeros are NaN only when epsilon is 0", T,
+                   float, double, xtl::half_float, sd::bfloat16)
 {
     const xt::xtensor<T, 2> clean = xt::reshape_view(gaussian<T>(3 * 37, 1, 2, 3), {3, 37});
     const auto expected = sd::rms_norm(clean);
@@ -186,8 +187,8 @@ TEST_CASE_TEMPLATE("rms_norm: NaN or infinity spoils its row and no other; zeros
     }
 }
 
-TEST_CASE_TEMPLATE("rms_norm: the statistic is the exact one rounded once, of x's rank, in float or double", T, float, double,
-                   xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("rms_norm: the statistic is the exact one rounded once, of x's rank, in float or double", T, float,
+                   double, xtl::half_float, sd::bfloat16)
 {
     using statistic = std::conditional_t<std::is_same_v<T, double>, double, float>;
     constexpr double rounded_once = 0.5001; // the number rounded carries at least 12 bits more

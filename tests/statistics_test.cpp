@@ -38,8 +38,8 @@ double nan()
 
 } // namespace
 
-TEST_CASE_TEMPLATE("summarize: mean and standard deviation are within 1 ULP of the exact ones, whatever cancels", T, float,
-                   double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("summarize: mean and standard deviation are within 1 ULP of the exact ones, whatever cancels", T,
+                   float, double, xtl::half_float, sd::bfloat16)
 {
     for (const std::size_t length : {1u, 2u, 3u, 7u, 8u, 9u, 33u, 768u, 50'000u}) {
         for (const auto& row : hurtful_rows<T>(length)) {

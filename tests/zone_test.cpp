@@ -118,9 +118,11 @@ TEST_CASE("zone: fewer than two keys, or a deviation that is negative or NaN, ar
           "scaledot: keys was 1, must be at least 2: a single key leaves nothing to choose");
     CHECK(complaint_of([] { sd::saturation_threshold(0); }).find("keys was 0") != std::string::npos);
     CHECK(complaint_of([] { sd::flatness_threshold(1); }).find("keys was 1") != std::string::npos);
-    CHECK(complaint_of([] { sd::classify_logits(-0.5, 48); }) == "scaledot: standard_deviation was -0.5, must be at least 0");
-    CHECK(complaint_of([] { sd::classify_logits(sd::kernel::quiet_nan<double>(), 48); }).find("standard_deviation was") !=
-          std::string::npos);
+    CHECK(complaint_of([] { sd::classify_logits(-0.5, 48); }) ==
+          "scaledot: standard_deviation was -0.5, must be at least 0");
+    CHECK(complaint_of([] {
+              sd::classify_logits(sd::kernel::quiet_nan<double>(), 48);
+          }).find("standard_deviation was") != std::string::npos);
 }
 
 TEST_CASE("zone: entropy of Gaussian logits at the thresholds is what the comments say, within the Monte-Carlo error")
@@ -206,11 +208,15 @@ TEST_CASE("temperature_for_entropy: logits and entropies that have no temperatur
     CHECK(complaint_of([] { temperature({0, 5, 9}, -0.1); }).find("entropy was") != std::string::npos);
     CHECK(complaint_of([&] { temperature({0, 5, 9}, nan); }).find("entropy was") != std::string::npos);
     CHECK(complaint_of([] { temperature({9, 5, 9}, 0.5); }).find("the number of maxima, 2") != std::string::npos);
-    CHECK(complaint_of([&] { temperature({0, nan}, 0.5); }) == "scaledot: a logit was NaN, must be finite or -infinity");
-    CHECK(complaint_of([] { temperature({0, infinity}, 0.5); }) ==
-          "scaledot: a logit was infinity, must be finite or -infinity");
+    CHECK(complaint_of([&] {
+              temperature({0, nan}, 0.5);
+          }) == "scaledot: a logit was NaN, must be finite or -infinity");
+    CHECK(complaint_of([] {
+              temperature({0, infinity}, 0.5);
+          }) == "scaledot: a logit was infinity, must be finite or -infinity");
     CHECK(complaint_of([] { temperature({-infinity}, 0); }).find("the number of logits") != std::string::npos);
     CHECK(complaint_of([] { temperature({}, 0); }).find("the number of logits") != std::string::npos);
-    CHECK(complaint_of([] { sd::temperature_for_entropy(xt::xtensor<float, 2>({2, 2}, 1.f), 0.5); }) ==
-          "scaledot: the rank of logits was 2, must be 1");
+    CHECK(complaint_of([] {
+              sd::temperature_for_entropy(xt::xtensor<float, 2>({2, 2}, 1.f), 0.5);
+          }) == "scaledot: the rank of logits was 2, must be 1");
 }

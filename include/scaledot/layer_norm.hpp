@@ -12,7 +12,8 @@
 
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// layer_norm normalises over the axes from `axis` (negative: from the end) to the last; epsilon is added to the variance.
+/// layer_norm normalises over the axes from `axis` (negative: from the end) to the last; epsilon is added to the
+/// variance.
 struct layer_norm_options {
     std::ptrdiff_t axis = -1;
     double epsilon = 1e-5;
@@ -72,24 +73,26 @@ auto layer_norm_with_statistics(const X& x, const G& gamma, const B& beta, const
 /// @param x            rank >= 1, normalised in blocks of its trailing axes
 /// @param gamma, beta  exactly the shape of these axes; element types of their own
 /// @param options      axis (default: last) and epsilon >= 0 (default: 1e-5)
-/// @throws std::invalid_argument  axis outside the rank, epsilon negative or not finite, shapes that do not fit, overlapping
-///                                memory
+/// @throws std::invalid_argument  axis outside the rank, epsilon negative or not finite, shapes that do not fit,
+///                                overlapping memory
 ///
-/// Special values  a block with NaN or infinity is NaN, others are not touched by it; so is a block of equal elements when
-///                 epsilon is 0 (0 / 0). With epsilon > 0 such a block is beta.
-/// Accuracy        at most layer_norm_max_ulp of max(|y|, |gamma * normalised x|, |beta|) in the output's type, whatever the
-///                 ratio of mean to standard deviation, without overflow up to the largest finite x
-///                 (tests/layer_norm_test.cpp). Arithmetic is in double, in pairs of doubles once an argument is double.
+/// Special values  a block with NaN or infinity is NaN, others are not touched by it; so is a block of equal elements
+///                 when epsilon is 0 (0 / 0). With epsilon > 0 such a block is beta.
+/// Accuracy        at most layer_norm_max_ulp of max(|y|, |gamma * normalised x|, |beta|) in the output's type,
+///                 whatever the ratio of mean to standard deviation, without overflow up to the largest finite x
+///                 (tests/layer_norm_test.cpp). Arithmetic is in double, in pairs of doubles once an argument is
+///                 double.
 /// Determinism     bit-identical for any thread count and any position of the block.
-/// Cost            three passes over each block (four for double), which reads memory once while a block fits the cache.
-///                 Views whose last axis is contiguous are used in place, other expressions are copied first.
+/// Cost            three passes over each block (four for double), which reads memory once while a block fits the
+///                 cache. Views whose last axis is contiguous are used in place, other expressions are copied first.
 /// Source          Ba, Kiros & Hinton 2016; docs/numerics.md#layer_norm
 template <class Out, detail::tensor X, detail::tensor G, detail::tensor B>
     requires detail::in_memory<Out>
 void layer_norm_into(Out&& out, const X& x, const G& gamma, const B& beta, const layer_norm_options& options = {})
 {
     detail::check_layer_norm_types<X, Out, G, B>();
-    detail::norm_into<detail::norm_kind::centred>(out, x, gamma, beta, options.axis, options.epsilon, detail::no_report{});
+    detail::norm_into<detail::norm_kind::centred>(out, x, gamma, beta, options.axis, options.epsilon,
+                                                  detail::no_report{});
 }
 
 template <class Out, detail::tensor X, detail::tensor G>

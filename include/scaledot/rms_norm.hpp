@@ -12,8 +12,8 @@
 
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// rms_norm normalises over the axes from `axis` (negative: from the end) to the last; epsilon, by default ONNX's, is added
-/// to the mean square.
+/// rms_norm normalises over the axes from `axis` (negative: from the end) to the last; epsilon, by default ONNX's, is
+/// added to the mean square.
 struct rms_norm_options {
     std::ptrdiff_t axis = -1;
     double epsilon = 1e-5;
@@ -41,7 +41,8 @@ template <class X, class G>
 auto rms_norm(const X& x, const G& gamma, const rms_norm_options& options)
 {
     auto result = make_like<X, element_of<X>>(x.shape());
-    norm_into<norm_kind::root_mean_square>(result, x, gamma, no_parameter{}, options.axis, options.epsilon, no_report{});
+    norm_into<norm_kind::root_mean_square>(result, x, gamma, no_parameter{}, options.axis, options.epsilon,
+                                           no_report{});
     return result;
 }
 
@@ -62,21 +63,21 @@ auto rms_norm_with_statistics(const X& x, const G& gamma, const rms_norm_options
 
 } // namespace detail
 
-/// y = x / sqrt(mean of x^2 + epsilon) * gamma, with the mean over the axes from options.axis to the last, written to out.
-/// Without gamma it is 1.
+/// y = x / sqrt(mean of x^2 + epsilon) * gamma, with the mean over the axes from options.axis to the last, written to
+/// out. Without gamma it is 1.
 ///
 /// @param out      same shape as x, any element type; may be x itself, may not share a part of it
 /// @param x        rank >= 1, normalised in blocks of its trailing axes
 /// @param gamma    exactly the shape of these axes; an element type of its own
 /// @param options  axis (default: last) and epsilon >= 0 (default: 1e-5)
-/// @throws std::invalid_argument  axis outside the rank, epsilon negative or not finite, shapes that do not fit, overlapping
-///                                memory
+/// @throws std::invalid_argument  axis outside the rank, epsilon negative or not finite, shapes that do not fit,
+///                                overlapping memory
 ///
-/// Special values  a block with NaN or infinity is NaN, others are not touched by it; so is a block of zeros when epsilon
-///                 is 0 (0 / 0).
-/// Accuracy        at most rms_norm_max_ulp of the exact value in the output's type, without overflow or underflow of the
-///                 squares whatever the magnitude of x (tests/rms_norm_test.cpp). Arithmetic is in double, in pairs of
-///                 doubles once an argument is double.
+/// Special values  a block with NaN or infinity is NaN, others are not touched by it; so is a block of zeros when
+///                 epsilon is 0 (0 / 0).
+/// Accuracy        at most rms_norm_max_ulp of the exact value in the output's type, without overflow or underflow of
+///                 the squares whatever the magnitude of x (tests/rms_norm_test.cpp). Arithmetic is in double, in pairs
+///                 of doubles once an argument is double.
 /// Determinism     bit-identical for any thread count and any position of the block.
 /// Cost            two passes over each block (three for double), which reads memory once while a block fits the cache.
 ///                 Views whose last axis is contiguous are used in place, other expressions are copied first.
@@ -114,8 +115,8 @@ auto rms_norm(const X& x, const rms_norm_options& options = {})
     return detail::rms_norm(x, detail::no_parameter{}, options);
 }
 
-/// rms_norm with 1 / sqrt(mean square + epsilon) of each block, in float (double for double), rounded once; NaN for blocks
-/// with NaN or infinity, and for blocks without elements. See rms_norm_into.
+/// rms_norm with 1 / sqrt(mean square + epsilon) of each block, in float (double for double), rounded once; NaN for
+/// blocks with NaN or infinity, and for blocks without elements. See rms_norm_into.
 template <detail::tensor X, detail::tensor G>
 auto rms_norm_with_statistics(const X& x, const G& gamma, const rms_norm_options& options = {})
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What is in a tensor: count, mean, spread and extremes, the share inside an interval, quantiles, a histogram. Numbers are
-// taken as doubles; the sums are in kernel/moments.hpp.
+// What is in a tensor: count, mean, spread and extremes, the share inside an interval, quantiles, a histogram. Numbers
+// are taken as doubles; the sums are in kernel/moments.hpp.
 #ifndef SCALEDOT_STATISTICS_HPP
 #define SCALEDOT_STATISTICS_HPP
 
@@ -20,7 +20,7 @@
 
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// What summarize() returns. The standard deviation is the population's: the mean square deviation is over n, not n - 1.
+/// What summarize() returns. The standard deviation is the population's: it divides by n.
 struct summary {
     std::size_t count = 0;
     double mean = 0;
@@ -34,8 +34,8 @@ struct summary {
 /// @param x   any tensor expression of float, double, half, bfloat16 or integers
 /// @return    the summary; of no elements: count 0 and NaN for the rest
 ///
-/// Special values  one NaN makes everything but the count NaN; with infinities the mean is what their sum is, the standard
-///                 deviation NaN.
+/// Special values  one NaN makes everything but the count NaN; with infinities the mean is what their sum is, the
+///                 standard deviation NaN.
 /// Accuracy        centred two-pass with compensated sums: mean and standard deviation within 1 ULP, whatever the mean
 ///                 is to the standard deviation, without overflow up to the largest double (tests/statistics_test.cpp).
 /// Cost            three passes; a copy of lazy expressions and of views whose last axis is not contiguous.
@@ -72,15 +72,16 @@ double fraction_within(const E& x, double low, double high)
     return count == 0 ? kernel::quiet_nan<double>() : static_cast<double>(inside) / static_cast<double>(count);
 }
 
-/// The quantiles of all elements at the given probabilities, linear between order statistics: with the n elements sorted
-/// and h = (n - 1) p, it is x[floor h] + (h - floor h) (x[floor h + 1] - x[floor h]), as NumPy's default.
+/// The quantiles of all elements at the given probabilities, linear between order statistics: with the n elements
+/// sorted and h = (n - 1) p, it is x[floor h] + (h - floor h) (x[floor h + 1] - x[floor h]), as NumPy's default.
 ///
 /// @param x              any tensor expression of float, double, half, bfloat16 or integers
 /// @param probabilities  each in [0, 1]
 /// @return               one quantile per probability, in their order
 /// @throws std::invalid_argument  x without elements, or a probability outside [0, 1]
 ///
-/// Special values  NaN among the elements makes every quantile NaN. Between -infinity and a finite number it is -infinity.
+/// Special values  NaN among the elements makes every quantile NaN. Between -infinity and a finite number it is
+///                 -infinity.
 /// Cost            one copy of the elements as doubles and a sort.
 template <detail::tensor E>
 std::vector<double> quantiles(const E& x, const std::vector<double>& probabilities)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The "Goldilocks zone" of logits: spread enough that softmax tells keys apart, not so much that it sees only one. And the
-// temperature that gives a softmax a wanted entropy.
+// The "Goldilocks zone" of logits: spread enough that softmax tells keys apart, not so much that it sees only one. And
+// the temperature that gives a softmax a wanted entropy.
 #ifndef SCALEDOT_ZONE_HPP
 #define SCALEDOT_ZONE_HPP
 
@@ -48,9 +48,10 @@ inline void require_choice(std::size_t keys)
 
 /// sqrt(2 ln n): the standard deviation from which on the softmax of n Gaussian logits rests on a few of them.
 ///
-/// In the random-energy model (Derrida 1981) the sum of exponentials of n Gaussians of standard deviation s is carried by
-/// many terms as long as s < sqrt(2 ln n), and by the few largest beyond. The transition is sharp only in the limit of many
-/// keys: at this threshold the mean entropy is 0.47 ln n for 48 keys and 0.37 ln n for 1024 (tests/zone_test.cpp).
+/// In the random-energy model (Derrida 1981) the sum of exponentials of n Gaussians of standard deviation s is carried
+/// by many terms as long as s < sqrt(2 ln n), and by the few largest beyond. The transition is sharp only in the limit
+/// of many keys: at this threshold the mean entropy is 0.47 ln n for 48 keys and 0.37 ln n for 1024
+/// (tests/zone_test.cpp).
 ///
 /// @throws std::invalid_argument  keys < 2
 inline double saturation_threshold(std::size_t keys)
@@ -59,8 +60,8 @@ inline double saturation_threshold(std::size_t keys)
     return std::sqrt(2 * std::log(static_cast<double>(keys)));
 }
 
-/// sqrt(0.02 ln n): the standard deviation below which a softmax of n logits is uniform but for 1 % of its entropy. Small
-/// logits of standard deviation s take s^2 / 2 off the entropy ln n, to second order.
+/// sqrt(0.02 ln n): the standard deviation below which a softmax of n logits is uniform but for 1 % of its entropy.
+/// Small logits of standard deviation s take s^2 / 2 off the entropy ln n, to second order.
 ///
 /// @throws std::invalid_argument  keys < 2
 inline double flatness_threshold(std::size_t keys)
@@ -87,13 +88,14 @@ inline logit_zone classify_logits(double standard_deviation, std::size_t keys)
 
 /// The temperature T at which the probabilities softmax(logits / T) have the given entropy in nats.
 ///
-/// The entropy grows with T from ln(number of maxima) at T -> 0 to ln(number of logits) at T -> infinity, so there is one
-/// such T: found by Newton steps on ln(entropy) over ln T inside a shrinking bracket.
+/// The entropy grows with T from ln(number of maxima) at T -> 0 to ln(number of logits) at T -> infinity, so there is
+/// one such T: found by Newton steps on ln(entropy) over ln T inside a shrinking bracket.
 ///
 /// @param logits   rank 1; -infinity has probability 0 at any temperature and is not counted
 /// @param entropy  in [ln(number of maxima), ln(number of logits)]; the ends give exactly 0 and +infinity (0 where all
 ///                 logits are equal and both ends are the same)
-/// @throws std::invalid_argument  logits not of rank 1, without a finite logit, or with NaN or +infinity; entropy outside
+/// @throws std::invalid_argument  logits not of rank 1, without a finite logit, or with NaN or +infinity; entropy
+///                                outside
 ///
 /// Accuracy        the entropy at the returned T is the wanted one to 1e-13 of it (tests/zone_test.cpp).
 /// Cost            some ten evaluations of the entropy, a few hundred at worst; one copy of the logits.

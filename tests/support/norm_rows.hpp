@@ -74,7 +74,8 @@ double small_power()
     return std::is_same_v<T, double> ? 0x1p-1074 : std::is_same_v<T, xtl::half_float> ? 0x1p-24 : 0x1p-133;
 }
 
-/// Rows of that length, to be rounded to T, that make sums cancel, squares overflow or underflow, and means round badly.
+/// Rows of that length, to be rounded to T, that make sums cancel, squares overflow or underflow, and means round
+/// badly.
 template <class T>
 std::vector<named_row> hurtful_rows(std::size_t length)
 {
@@ -91,7 +92,8 @@ std::vector<named_row> hurtful_rows(std::size_t length)
         {"standard normal", gaussian<double>(length, 0, 1, seed)},
         {"mean 1e6 deviations", gaussian<double>(length, wide ? 1e6 : 1e3, 1, seed)},
         {"one outlier", row_of([](std::size_t i) { return i == 0 ? 30000.0 : std::sin(static_cast<double>(i)); })},
-        {"alternating signs", row_of([](std::size_t i) { return (i % 2 ? -1000.0 : 1000.0) + static_cast<double>(i % 3); })},
+        {"alternating signs",
+         row_of([](std::size_t i) { return (i % 2 ? -1000.0 : 1000.0) + static_cast<double>(i % 3); })},
         {"all equal but one", row_of([](std::size_t i) { return i == 0 ? 1.0078125 : 1.0; })},
         {"magnitudes far apart", row_of([](std::size_t i) { return std::exp2(static_cast<double>(i % 23) - 11); })},
         {"half the largest", row_of([](std::size_t i) { return large_power<T>() * (i % 3 ? 0.75 : -0.5); })},

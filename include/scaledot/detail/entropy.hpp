@@ -90,9 +90,9 @@ inline double temperature_at(const gaps& gaps, double target)
         }
         (at.value < target ? low : high) = temperature;
         const double newton = temperature * std::exp(std::log(target / at.value) * at.value / at.slope);
-        // Where Newton's step is undefined or leaves the bracket, and now and then while that is wide: bisection in ln T.
-        const bool bisect = !(at.value > 0 && at.slope > 0 && newton > low && newton < high) ||
-                            (step % 4 == 3 && high / 2 > low);
+        // Bisection in ln T where Newton's step is undefined or leaves the bracket, and at times while that is wide.
+        const bool bisect =
+            !(at.value > 0 && at.slope > 0 && newton > low && newton < high) || (step % 4 == 3 && high / 2 > low);
         // (barriers: under -ffast-math the product of the roots becomes the root of a product that overflows)
         const double next = bisect ? kernel::barrier(std::sqrt(low)) * kernel::barrier(std::sqrt(high)) : newton;
         if (std::abs(next - temperature) <= std::numeric_limits<double>::epsilon() * temperature) {

@@ -59,7 +59,8 @@ struct norm_element<no_parameter, X> {
 };
 
 template <class X, class... Others>
-inline constexpr bool norm_elements = (element<element_of<X>> && ... && element<typename norm_element<Others, X>::type>);
+inline constexpr bool norm_elements =
+    (element<element_of<X>> && ... && element<typename norm_element<Others, X>::type>);
 
 /// Checks everything, then normalises x into out and calls report(block index, normalization) for each block.
 template <norm_kind Kind, class Out, class X, class G, class B, class Report>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Cuts an array into blocks to normalise, blocks into contiguous segments for kernel/norm.hpp, and hands ranges of blocks
-// to threads.
+// Cuts an array into blocks to normalise, blocks into contiguous segments for kernel/norm.hpp, and hands ranges of
+// blocks to threads.
 #ifndef SCALEDOT_DETAIL_NORM_DRIVER_HPP
 #define SCALEDOT_DETAIL_NORM_DRIVER_HPP
 
@@ -155,7 +155,8 @@ void run_norm(const strided_view<O>& out, const strided_view<const S>& x, const 
             report(block, n);
             for (std::size_t i = 0; i < count; ++i) {
                 kernel::normalize<Arch, pairs>(target + segments.offset(out, i), source + segments.offset(x, i),
-                                               segment_of(gamma, segments, i), segment_of(beta, segments, i), length, n);
+                                               segment_of(gamma, segments, i), segment_of(beta, segments, i), length,
+                                               n);
             }
         }
     });

@@ -79,7 +79,8 @@ moments moments_of(const strided_view<T>& view)
     }
 
     kernel::centre centre;
-    centre.scale = std::is_same_v<std::remove_const_t<T>, double> ? kernel::scale_for(std::bit_cast<double>(largest)) : 1;
+    centre.scale =
+        std::is_same_v<std::remove_const_t<T>, double> ? kernel::scale_for(std::bit_cast<double>(largest)) : 1;
     const double first = kernel::to_arithmetic<double>(*view.data);
     double minimum = first;
     double maximum = first;
@@ -100,9 +101,8 @@ moments moments_of(const strided_view<T>& view)
 
     centre.mean = kernel::divide(kernel::reduce(sum), static_cast<double>(count));
     kernel::pair<V> squares{V(0), V(0)};
-    for_each_row(view, [&](const T* row, std::size_t n) {
-        kernel::accumulate_squares<Arch, true>(row, n, centre, squares);
-    });
+    for_each_row(view,
+                 [&](const T* row, std::size_t n) { kernel::accumulate_squares<Arch, true>(row, n, centre, squares); });
     const double variance = kernel::divide(kernel::reduce(squares), static_cast<double>(count)).high;
     return {count, centre.mean.high / centre.scale, std::sqrt(variance) / centre.scale, minimum, maximum};
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The passes over contiguous elements that sums, means and variances are made of. All arithmetic is in double, in pairs of
-// doubles where a double would not do, so that squares of floats neither overflow nor underflow and sums lose nothing.
-// Accumulators are carried from one segment of a strided block to the next.
+// The passes over contiguous elements that sums, means and variances are made of. All arithmetic is in double, in pairs
+// of doubles where a double would not do, so that squares of floats neither overflow nor underflow and sums lose
+// nothing. Accumulators are carried from one segment of a strided block to the next.
 #ifndef SCALEDOT_KERNEL_MOMENTS_HPP
 #define SCALEDOT_KERNEL_MOMENTS_HPP
 
@@ -40,8 +40,8 @@ template <class A>
     return from_bits<double>(I(as_bits(x) & I::load_unaligned(mask.data() + size - count)));
 }
 
-/// Calls body(vector, count) on all elements in vectors of double; the last vector is padded with zeros. What body adds up
-/// must be a local variable of its caller, for the compiler to keep it in a register.
+/// Calls body(vector, count) on all elements in vectors of double; the last vector is padded with zeros. What body adds
+/// up must be a local variable of its caller, for the compiler to keep it in a register.
 template <class Arch, class S, class Body>
 [[gnu::always_inline]] inline void for_each_vector(const S* x, std::size_t count, Body&& body)
 {
@@ -154,8 +154,8 @@ inline pair<double> divide(const pair<double>& sum, double count)
     return fast_two_sum(high, barrier(rest / count));
 }
 
-/// 1 / sqrt(v) to about 100 bits: one Newton step from the exact residual 1 - v r^2. Infinite for v = 0. v * v and 1 / v
-/// must be in the normal range.
+/// 1 / sqrt(v) to about 100 bits: one Newton step from the exact residual 1 - v r^2. Infinite for v = 0.
+/// v * v and 1 / v must be in the normal range.
 inline pair<double> inverse_root(const pair<double>& v)
 {
     if (v.high == 0) {

@@ -18,7 +18,8 @@
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
-/// Normalised elements are (x * scale - mean) * inverse, with inverse = 1 / sqrt(mean square deviation + epsilon * scale^2).
+/// Normalised elements are (x * scale - mean) * inverse,
+/// with inverse = 1 / sqrt(mean square deviation + epsilon * scale^2).
 struct normalization {
     kernel::centre centre;
     pair<double> inverse{1, 0};
@@ -27,8 +28,8 @@ struct normalization {
     double unscaled_mean() const { return centre.mean.high / centre.scale; }
 };
 
-/// The scale of elements of type double, for which neither their squares nor epsilon overflow or vanish where they count;
-/// `largest` is reduce_magnitude's.
+/// The scale of elements of type double, for which neither their squares nor epsilon overflow or vanish where they
+/// count; `largest` is reduce_magnitude's.
 inline double norm_scale(std::int64_t largest, double epsilon)
 {
     const double magnitude = largest < exponent_mask<double> ? std::bit_cast<double>(largest) : 0;

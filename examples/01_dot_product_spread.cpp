@@ -60,7 +60,7 @@ unset logscale y; set format y '%%g'; set autoscale y
 set title 'Standard deviation in each of %5$zu draws'
 set xrange [0.4:4.7]; set yrange [0:*]; set ylabel 'standard deviation'; set xlabel ''
 set xtics ('Q' 1, 'K' 2, 'QKᵀ' 3, 'QKᵀ/√d' 4); unset key
-set label 1 '√%1$zu = %6$.2f' at 2.2, %4$.9g offset 0,0.8 tc rgb '#404040'
+set label 1 '√%1$zu = %6$.2f' at 1.3, %4$.9g offset 0,0.8 tc rgb '#404040'
 set label 2 '1' at 4.5, 1 offset 0,0.8 tc rgb '#404040'
 plot '01_spread.csv' skip 1 using (1+0.4*(rand(0)-0.5)):2 pt 7 ps 0.35 lc rgb blue, \
      '' skip 1 using (2+0.4*(rand(0)-0.5)):3 pt 7 ps 0.35 lc rgb sky, \
@@ -137,10 +137,10 @@ int main(int argc, char** argv)
         entries.save(options.output / "01_entries.csv");
         draw_figure(options.output, head_size, options.trials);
         found.figure("01_dot_product_spread", "Left: the entries of one draw. Right: their standard deviation, draw by draw.");
-        found.conclude(format("Scores are made of numbers of size 1 and have size √%zu = %.2f: their spread grows with the "
-                              "head size, not with the data. Dividing by √d brings it back to 1. One draw alone shows "
-                              "this only to %.1f %%.",
-                              head_size, std::sqrt(d), 100 * error_of_scores));
+        found.conclude(format("Components of spread 1 make scores of spread √%zu = %.2f, because a score adds up %zu "
+                              "products. Dividing by √d brings the spread back to 1. One draw alone shows this to "
+                              "within some %.1f %%.",
+                              head_size, std::sqrt(d), head_size, 100 * error_of_scores));
         return found.finish(options.output);
     });
 }

@@ -110,11 +110,11 @@ void random_part(results& found, const common_options& options, std::size_t toke
     found.claim("the mass spreads: effective keys from < n/10 to > n/2",
                 text(effective_before, "%.1f") + " → " + text(effective_after, "%.1f"),
                 effective_before.median < n / 10 && effective_after.median > n / 2);
-    found.claim("the median key's gradient p(1−p) vanishes before",
+    found.claim("before: the median key's gradient p(1−p) vanishes, < 1 %",
                 text(spread{gradient_before.low / key_limit, gradient_before.median / key_limit, gradient_before.high / key_limit},
                      "%.1e") + " of equal shares'",
                 gradient_before.median < vanished * key_limit);
-    found.claim("and does not after",
+    found.claim("after: it does not, > 10 %",
                 text(spread{gradient_after.low / key_limit, gradient_after.median / key_limit, gradient_after.high / key_limit},
                      "%.2f") + " of equal shares'",
                 gradient_after.median > alive * key_limit);
@@ -142,10 +142,10 @@ void sweep_head_size(results& found, const common_options& options, std::size_t 
     }
     curve.save(options.output / "03_head_size.csv");
     const double limit = uniform_jacobian(tokens);
-    found.claim(format("d = %zu: the median row's Jacobian vanishes before, < 1 %% of equal shares'", largest),
+    found.claim(format("before, d = %zu: the median row's Jacobian vanishes, < 1 %% of equal shares'", largest),
                 text(last_before, "%.1e") + format(", %.2f %%", 100 * last_before.median / limit),
                 last_before.median < vanished * limit);
-    found.claim("and does not after", text(last_after, "%.3f") + format(", %.0f %%", 100 * last_after.median / limit),
+    found.claim(format("after, d = %zu: it does not, > 10 %%", largest), text(last_after, "%.3f") + format(", %.0f %%", 100 * last_after.median / limit),
                 last_after.median > alive * limit);
 }
 
@@ -202,9 +202,9 @@ void gpt2_part(results& found, const std::vector<head_figures>& heads, const std
                 largest_before.median > 0.9 && largest_after.median < 0.9);
     const spread before = spread_of(over_heads(heads, [](const head_figures& h) { return h.before.jacobian / uniform_jacobian(h.keys); }));
     const spread after = spread_of(over_heads(heads, [](const head_figures& h) { return h.after.jacobian / uniform_jacobian(h.keys); }));
-    found.claim("GPT-2: the median head's Jacobian vanishes before, < 1 % of equal shares'", text(before, "%.1e"),
+    found.claim("GPT-2, before: the median head's Jacobian vanishes, < 1 % of equal shares'", text(before, "%.1e"),
                 before.median < vanished);
-    found.claim("and does not after", text(after, "%.2f"), after.median > alive);
+    found.claim("GPT-2, after: it does not, > 10 %", text(after, "%.2f"), after.median > alive);
 }
 
 void draw_figures(const std::filesystem::path& output, std::size_t tokens, std::size_t head_size, double limit)
@@ -232,9 +232,9 @@ set palette defined (0 '#081d58', 0.25 '#225ea8', 0.5 '#41b6c4', 0.75 '#c7e9b4',
 set xlabel 'head'; set ylabel 'layer'; set cblabel 'entropy / ln L (0: one key, 1: all alike)'
 set border 15; set size ratio 1
 set title 'GPT-2 without 1/√64'
-plot '03_heads.csv' skip 1 using 2:1:3 with image notitle
+plot '03_heads.csv' skip 1 using 2:1:3 with image pixels notitle
 set title 'GPT-2 as it is, with 1/√64'
-plot '03_heads.csv' skip 1 using 2:1:4 with image notitle
+plot '03_heads.csv' skip 1 using 2:1:4 with image pixels notitle
 set title 'Mean over the heads of a layer, five prompts'; set border 3; set grid
 set yrange [0:1]; set xtics 0,1,11; set ytics autofreq; set xlabel 'layer'; set ylabel 'entropy / ln L'; set key right top
 plot '03_layers.csv' skip 1 using 1:3 with points pt 7 ps 0.7 lc rgb red title 'without 1/√64', \

@@ -198,8 +198,8 @@ int main(int argc, char** argv)
         found.conclude(is_gpt2(figures)
                            ? format("Half of GPT-2's γ are below %.2f and %.1f %% are below 1, while β stays next to 0: after "
                                     "standardising, LayerNorm mostly shrinks what it passes on and leaves it centred. The "
-                                    "exceptions are the last normalisation, which amplifies before the vocabulary is read "
-                                    "off, and the second of the first layer.",
+                                    "exceptions are the final normalisation, which amplifies before the vocabulary is read "
+                                    "off, and the second one of the first layer, most of whose γ exceed 1.",
                                     gamma.median, 100 * gamma.below_one)
                            : format("In this checkpoint half of the γ are below %.3g, %.1f %% are below 1. The study's claims "
                                     "are about GPT-2 and were not asked of it.",

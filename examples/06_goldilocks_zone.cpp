@@ -194,7 +194,7 @@ set object 1 rectangle from flat, graph 0 to saturated, graph 1 behind fc rgb '#
     draw(output, "06_goldilocks_zone", {1200, 450},
          format("set multiplot layout 1,2 title 'Softmax of %zu Gaussian logits; green: the zone'\n", keys) + zone(keys) +
              R"(set logscale x; set xlabel 'standard deviation σ of the logits'; set format x '%g'; set xrange [0.01:100]
-set style fill transparent solid 0.25 noborder; set yrange [-0.13:1.3]; set ytics 0,0.2,1; set ylabel 'entropy / ln n, largest share'
+set style fill transparent solid 0.25 noborder; set yrange [-0.13:1.5]; set ytics 0,0.2,1; set ylabel 'entropy / ln n, largest share'
 set label 1 'flat' at sqrt(0.01*flat), graph 0.04 center front tc rgb '#404040'
 set label 2 'balanced' at sqrt(flat*saturated), graph 0.04 center front tc rgb '#404040'
 set label 3 'saturated' at sqrt(100*saturated), graph 0.04 center front tc rgb '#404040'

@@ -77,7 +77,7 @@ inline void save_temperatures(const std::vector<sharpness>& rows, const std::fil
 {
     csv_writer table({"what", "prompt", "temperature", "entropy", "largest", "logit_sd"});
     for (const sharpness& s : rows) {
-        table.row(s.what, s.prompt, s.temperature, format("%.7g", s.entropy), format("%.5g", s.largest), format("%.6g", s.logit_spread));
+        table.row(s.what, s.prompt, s.temperature, s.entropy, format("%.5g", s.largest), format("%.6g", s.logit_spread));
     }
     table.save(path);
 }

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Runs the six experiments and writes one HTML file that needs nothing else: figures, claims, machine, conclusions.
+#include "support/html.hpp"
+#include "support/process.hpp"
+#include "support/program.hpp"
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <system_error>
+#include <vector>
+
+using namespace examples;
+
+namespace {
+
+struct experiment {
+    const char* name;
+    bool draws_at_random;
+    bool takes_scores;
+};
+
+constexpr std::array<experiment, 6> experiments = {{
+    {"01_dot_product_spread", true, false},
+    {"02_square_root_law", true, false},
+    {"03_softmax_before_and_after_scaling", true, true},
+    {"04_layer_norm_parameters", false, false},
+    {"05_temperature", true, true},
+    {"06_goldilocks_zone", true, true},
+}};
+
+struct outcome {
+    std::string name;
+    int code;
+    double seconds;
+};
+
+// One experiment's part of the report; adds its claims to the counts and its line to the contents.
+std::string section(const outcome& run, const std::filesystem::path& output, std::size_t& claims, std::size_t& held,
+                    std::string& contents)
+{
+    if (run.code > 1) {
+        contents += "<tr><td>" + escaped(run.name) + "</td><td class=\"no\">failed</td></tr>\n";
+        return format("<h2>%s</h2>\n<p class=\"no\">The program failed (exit code %d); its message is on the terminal.</p>\n",
+                      escaped(run.name).c_str(), run.code);
+    }
+    const auto found = nlohmann::json::parse(read_file(output / (run.name + ".json")));
+    const auto text = [](const nlohmann::json& value) { return escaped(value.get<std::string>()); };
+    const std::size_t claims_before = claims;
+    const std::size_t held_before = held;
+    std::string html = "<h2 id=\"" + run.name + "\">" + text(found["title"]) + "</h2>\n";
+    for (const auto& note : found["notes"]) {
+        html += "<p class=\"note\">" + text(note) + "</p>\n";
+    }
+    html += "<table><tr><th>claim</th><th>measured</th><th>holds</th></tr>\n";
+    for (const auto& claim : found["claims"]) {
+        const std::string holds = claim["holds"];
+        claims += holds == "-" ? 0 : 1;
+        held += holds == "yes" ? 1 : 0;
+        html += "<tr><td>" + text(claim["claim"]) + "</td><td>" + text(claim["measured"]) + "</td><td class=\"" +
+                (holds == "yes" ? "yes" : holds == "-" ? "note" : "no") + "\">" + escaped(holds) + "</td></tr>\n";
+    }
+    contents += "<tr><td><a href=\"#" + run.name + "\">" + text(found["title"]) + "</a></td>" +
+                format("<td class=\"%s\">%zu of %zu claims hold</td></tr>\n", run.code == 0 ? "yes" : "no", held - held_before,
+                       claims - claims_before);
+    html += "</table>\n<p class=\"conclusion\">" + text(found["conclusion"]) + "</p>\n";
+    for (const auto& figure : found["figures"]) {
+        html += inlined_figure(output / (figure["name"].get<std::string>() + ".svg"), figure["caption"].get<std::string>());
+    }
+    return html + format("<p class=\"note\">%s, %.1f s</p>\n", escaped(run.name).c_str(), run.seconds);
+}
+
+int write_report(const std::vector<outcome>& runs, const std::filesystem::path& output)
+{
+    std::size_t claims = 0;
+    std::size_t held = 0;
+    std::size_t failed = 0;
+    std::string sections, contents;
+    for (const outcome& run : runs) {
+        failed += run.code > 1 ? 1 : 0;
+        sections += section(run, output, claims, held, contents);
+    }
+    const bool good = failed == 0 && held == claims;
+    std::string verdict = good ? format("All %zu claims hold, in %zu of %zu experiments.", claims, runs.size(), runs.size())
+                               : format("%zu of %zu claims hold; %zu of %zu programs failed.", held, claims, failed, runs.size());
+
+    std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>scaledot: six experiments</title>\n";
+    html += report_style;
+    html += "</head><body>\n<h1>Numerical scaling in attention: six experiments</h1>\n"
+            "<p>Why attention divides its scores by √d, what happens when it does not, and what a trained model made of "
+            "it. Each claim is checked by the program that draws its figures, with scaledot's own functions; random "
+            "experiments are repeated over many seeds, and “median (5 % … 95 %)” is their spread.</p>\n";
+    html += format("<p class=\"verdict%s\">%s</p>\n", good ? "" : " bad", verdict.c_str());
+    html += "<table class=\"machine\">\n" + contents + "</table>\n";
+    html += sections + "<h2>Machine and versions</h2>\n<table class=\"machine\">\n";
+    for (const auto& [name, value] : machine_and_versions()) {
+        html += "<tr><td>" + escaped(name) + "</td><td>" + escaped(value) + "</td></tr>\n";
+    }
+    html += "</table>\n</body></html>\n";
+    const std::filesystem::path report = output / "report.html";
+    write_file(report, html);
+    std::printf("\n%s\nreport: %s\n", verdict.c_str(), std::filesystem::absolute(report).c_str());
+    return failed > 0 ? 2 : good ? 0 : 1;
+}
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+    CLI::App app("Runs the six experiments and writes one HTML report");
+    common_options options;
+    std::filesystem::path checkpoint, scores;
+    options.add_to(app, false);
+    auto* seed = app.add_option("--seed", options.seed, "seed of the random experiments, instead of each one's own");
+    auto* trials = app.add_option("--trials", options.trials, "random draws, instead of each one's own number")
+                       ->check(CLI::Range(10, 100'000));
+    app.add_option("--checkpoint", checkpoint, "LayerNorm parameters for experiment 4, instead of the recorded figures of GPT-2");
+    app.add_option("--scores", scores, "GPT-2's q·k for experiments 3, 5 and 6, instead of the recorded figures");
+
+    return run(app, argc, argv, options, [&] {
+        std::error_code unknown;
+        std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", unknown);
+        self = unknown ? std::filesystem::path(argv[0]) : self;
+        std::vector<outcome> runs;
+        for (const experiment& e : experiments) {
+            std::printf("\n[%zu/%zu] %s\n", runs.size() + 1, experiments.size(), e.name);
+            std::fflush(stdout);
+            std::vector<std::string> words = {(self.parent_path() / e.name).string(), "--output", options.output.string()};
+            const auto pass_on = [&](const char* option, const std::string& value) { words.insert(words.end(), {option, value}); };
+            if (e.draws_at_random && seed->count() > 0) {
+                pass_on("--seed", std::to_string(options.seed));
+            }
+            if (e.draws_at_random && trials->count() > 0) {
+                pass_on("--trials", std::to_string(options.trials));
+            }
+            if (e.takes_scores && !scores.empty()) {
+                pass_on("--scores", scores.string());
+            }
+            if (std::string(e.name).starts_with("04") && !checkpoint.empty()) {
+                pass_on("--checkpoint", checkpoint.string());
+            }
+            const auto start = std::chrono::steady_clock::now();
+            const int code = run_program(words);
+            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+            std::printf("[%zu/%zu] %s: %s, %.1f s\n", runs.size() + 1, experiments.size(), e.name,
+                        code == 0 ? "every claim holds" : code == 1 ? "A CLAIM DOES NOT HOLD" : "FAILED", took.count());
+            runs.push_back({e.name, code, took.count()});
+        }
+        return write_report(runs, options.output);
+    });
+}

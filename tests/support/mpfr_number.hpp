@@ -45,6 +45,8 @@ public:
     friend bool operator<(const mpfr_number& a, const mpfr_number& b) { return mpfr_less_p(a.value_, b.value_) != 0; }
     friend mpfr_number sqrt(const mpfr_number& a) { return apply(mpfr_sqrt, a); }
     friend mpfr_number exp(const mpfr_number& a) { return apply(mpfr_exp, a); }
+    friend mpfr_number log(const mpfr_number& a) { return apply(mpfr_log, a); }
+    friend mpfr_number log1p(const mpfr_number& a) { return apply(mpfr_log1p, a); }
     friend mpfr_number tanh(const mpfr_number& a) { return apply(mpfr_tanh, a); }
     friend mpfr_number abs(const mpfr_number& a) { return apply(mpfr_abs, a); }
 

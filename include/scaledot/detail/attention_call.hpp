@@ -66,6 +66,9 @@ template <class Arch, class Q, class K, class V, class Finish>
 void drive_attention(const attention_plan& plan, const strided_view<const Q>& q, const strided_view<const K>& k,
                      const strided_view<const V>& v, bool with_values, bool with_statistics, const Finish& finish)
 {
+    if (plan.batch == 0 || plan.heads == 0 || plan.queries == 0) {
+        return; // before scratch of whatever size an empty array claims to have
+    }
     using T = arithmetic_t<Q, K, V>;
     attention_driver<Arch, T, Q, K, V, Finish> driver(plan, {q}, {k}, {v}, with_values, with_statistics, finish);
     driver.run();

@@ -11,6 +11,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <initializer_list>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -26,6 +27,8 @@ namespace sd = scaledot;
 using namespace test_support;
 
 namespace {
+
+using counts = std::initializer_list<std::size_t>;
 
 /// design.md: error of attention, root mean square and largest per case, over that of the textbook's three steps.
 constexpr double attention_error_ratio = 1.1;
@@ -97,7 +100,7 @@ void check_accuracy(const recipe& r, unsigned draws = 6)
 TEST_CASE_TEMPLATE("attention: random, peaked and deeply negative scores err at most 1.1 times as much as three steps", T, float,
                    double, xtl::half_float, sd::bfloat16)
 {
-    for (const std::size_t head_size : {std::size_t{7}, std::size_t{64}}) {
+    for (const std::size_t head_size : counts{7, 64}) {
         for (const auto& [deviation, mean] : {std::pair{1.0, 0.0}, {1.0, -1000.0}, {0.01, 0.0}, {20.0, 1000.0}}) {
             CAPTURE(head_size);
             CAPTURE(deviation);
@@ -153,7 +156,7 @@ TEST_CASE("attention: q, k and v may each have an element type of their own; one
 
 TEST_CASE("attention: the error bound holds at every head size")
 {
-    for (const std::size_t head_size : {1, 2, 7, 8, 15, 16, 17, 40, 64, 80, 128, 200}) {
+    for (const std::size_t head_size : counts{1, 2, 7, 8, 15, 16, 17, 40, 64, 80, 128, 200}) {
         CAPTURE(head_size);
         check_accuracy<float>({{1, 1, 13, head_size}, 1, 260, 20});
     }
@@ -161,7 +164,7 @@ TEST_CASE("attention: the error bound holds at every head size")
 
 TEST_CASE("attention: the error bound holds at every value size, 0 included")
 {
-    for (const std::size_t value_size : {0, 1, 2, 7, 8, 16, 31, 32, 33, 64, 65, 130, 200}) {
+    for (const std::size_t value_size : counts{0, 1, 2, 7, 8, 16, 31, 32, 33, 64, 65, 130, 200}) {
         CAPTURE(value_size);
         check_accuracy<float>({{1, 1, 13, 12}, 1, 260, value_size});
     }
@@ -169,7 +172,7 @@ TEST_CASE("attention: the error bound holds at every value size, 0 included")
 
 TEST_CASE("attention: the error bound holds for any number of queries, around register tiles and runs of rows")
 {
-    for (const std::size_t queries : {0, 1, 2, 5, 6, 7, 11, 12, 13, 31, 95, 96, 97, 193}) {
+    for (const std::size_t queries : counts{0, 1, 2, 5, 6, 7, 11, 12, 13, 31, 95, 96, 97, 193}) {
         CAPTURE(queries);
         check_accuracy<float>({{1, 2, queries, 8}, 1, 140, 5});
     }
@@ -177,11 +180,11 @@ TEST_CASE("attention: the error bound holds for any number of queries, around re
 
 TEST_CASE("attention: the error bound holds for any number of keys, around vectors, panels, blocks and chunks")
 {
-    for (const std::size_t keys : {1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 255, 257, 1023, 1024, 1025, 2047, 2500}) {
+    for (const std::size_t keys : counts{1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 255, 257, 1023, 1024, 1025, 2047, 2500}) {
         CAPTURE(keys);
         check_accuracy<float>({{1, 1, 7, 16}, 1, keys, 9});
     }
-    for (const std::size_t keys : {1, 5, 129, 1025}) {
+    for (const std::size_t keys : counts{1, 5, 129, 1025}) {
         CAPTURE(keys);
         check_accuracy<double>({{1, 1, 7, 16}, 1, keys, 9});
     }
@@ -189,7 +192,7 @@ TEST_CASE("attention: the error bound holds for any number of keys, around vecto
 
 TEST_CASE("attention: query head h reads key head h / (heads / key heads)")
 {
-    for (const std::size_t key_heads : {1, 2, 3, 6}) {
+    for (const std::size_t key_heads : counts{1, 2, 3, 6}) {
         CAPTURE(key_heads);
         check_accuracy<float>({{2, 6, 7, 16}, key_heads, 140, 9});
         check_accuracy<float>({{2, 6, 1, 16}, key_heads, 140, 17});

@@ -96,10 +96,12 @@ TEST_CASE_TEMPLATE("take_census: tells NaN of either sign and +inf apart, wherev
     }
 }
 
-TEST_CASE_TEMPLATE("softmax_limit_row: T = 0 gives equal shares to the maxima", S, float, double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("softmax_limit_row: T = 0 gives equal shares to the maxima", S, float, double, xtl::half_float,
+                   sd::bfloat16)
 {
     const double share = nearest<S>(1.0 / 3);
-    CHECK(limit<S>({5, none, 5, -3, 5}, true, softmax_result::probabilities) == std::vector<double>{share, 0, share, 0, share});
+    CHECK(limit<S>({5, none, 5, -3, 5}, true, softmax_result::probabilities) ==
+          std::vector<double>{share, 0, share, 0, share});
     const auto logarithms = limit<S>({5, none, 5, -3, 5}, true, softmax_result::logarithms);
     CHECK(logarithms[0] == nearest<S>(-std::log(3.0)));
     CHECK(sd::detail::is_negative_infinity(logarithms[1]));
@@ -124,8 +126,8 @@ TEST_CASE_TEMPLATE("softmax_limit_row: one logit has logarithm +0", S, float, do
     CHECK(bits == 0);
 }
 
-TEST_CASE_TEMPLATE("softmax_limit_row: NaN, +inf or nothing but -inf make every element NaN", S, float, double, xtl::half_float,
-                   sd::bfloat16)
+TEST_CASE_TEMPLATE("softmax_limit_row: NaN, +inf or nothing but -inf make every element NaN", S, float, double,
+                   xtl::half_float, sd::bfloat16)
 {
     const std::vector<std::vector<double>> rows = {
         {1, invalid, none}, {negative_invalid, 2, 3}, {none, infinite, 2}, {none, none, none}};
@@ -147,8 +149,8 @@ TEST_CASE("softmax_limit_row: steps through memory as told and may work in place
     CHECK(x == std::vector<float>{0, 10, 0.5f, 20, 0.5f, 30});
 }
 
-TEST_CASE_TEMPLATE("logsumexp_limit: at T = 0 the sign of the maximum decides, at T = inf the number of logits", S, float,
-                   double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("logsumexp_limit: at T = 0 the sign of the maximum decides, at T = inf the number of logits", S,
+                   float, double, xtl::half_float, sd::bfloat16)
 {
     CHECK(sd::detail::is_positive_infinity(sum_limit<S>({-1, 2}, true)));
     CHECK(sd::detail::is_negative_infinity(sum_limit<S>({-1, none}, true)));
@@ -162,7 +164,8 @@ TEST_CASE_TEMPLATE("logsumexp_limit: at T = 0 the sign of the maximum decides, a
     }
 }
 
-TEST_CASE_TEMPLATE("logsumexp_of_poisoned: NaN before +inf before -inf", S, float, double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("logsumexp_of_poisoned: NaN before +inf before -inf", S, float, double, xtl::half_float,
+                   sd::bfloat16)
 {
     const auto of = [](const std::vector<double>& values) {
         const auto x = row<S>(values);

@@ -62,7 +62,8 @@ TEST_CASE_TEMPLATE("inverse_of_sum: 1 / (largest + rest) to far more digits than
     }
 }
 
-TEST_CASE_TEMPLATE("logarithm_of_sum: ln(largest + rest) to more digits than T has, however small the rest", T, float, double)
+TEST_CASE_TEMPLATE("logarithm_of_sum: ln(largest + rest) to more digits than T has, however small the rest", T, float,
+                   double)
 {
     for (const auto& [largest, rest] : sums<T>()) {
         const mpfr_number exact = log1p(mpfr_number(static_cast<double>(largest) - 1) + number_of(rest));
@@ -81,7 +82,8 @@ TEST_CASE_TEMPLATE("softmax_find_maxima: the maximum of any length, and whether 
         CHECK(std::all_of(maxima.maximum.begin(), maxima.maximum.end(), [&](T m) { return m == largest; }));
         CHECK(std::none_of(maxima.poisoned.begin(), maxima.poisoned.end(), [](bool p) { return p; }));
         constexpr bits_of<T> sign = std::numeric_limits<bits_of<T>>::min();
-        for (const bits_of<T> bits : {exponent_mask<T>, bits_of<T>(exponent_mask<T> | 1), bits_of<T>(exponent_mask<T> | sign | 1)}) {
+        for (const bits_of<T> bits :
+             {exponent_mask<T>, bits_of<T>(exponent_mask<T> | 1), bits_of<T>(exponent_mask<T> | sign | 1)}) {
             const T kept = x(length - 1);
             std::memcpy(&x(length - 1), &bits, sizeof bits);
             const auto poisoned = softmax_find_maxima<arch, T>(x.data(), along(length)).poisoned;
@@ -102,15 +104,16 @@ TEST_CASE_TEMPLATE("softmax_find_maxima: rows side by side are judged one by one
     for (std::size_t step = 0; step < 3; ++step) {
         x[step * width + 1] = negative_infinity<T>;
     }
-    const auto maxima = softmax_find_maxima<arch, T>(x.data(), {false, 3, width, static_cast<std::ptrdiff_t>(width), 1});
+    const auto maxima =
+        softmax_find_maxima<arch, T>(x.data(), {false, 3, width, static_cast<std::ptrdiff_t>(width), 1});
     for (std::size_t lane = 0; lane < width; ++lane) {
         CHECK(maxima.poisoned[lane] == (lane < 2));
         CHECK((lane < 2 || maxima.maximum[lane] == static_cast<T>(lane)));
     }
 }
 
-TEST_CASE_TEMPLATE("softmax_add_weights: counts the maxima apart from the other weights, in vectors and tails alike", T, float,
-                   double)
+TEST_CASE_TEMPLATE("softmax_add_weights: counts the maxima apart from the other weights, in vectors and tails alike", T,
+                   float, double)
 {
     for (std::size_t length = 1; length <= 4 * lanes<arch, T> + 1; ++length) {
         std::vector<T> x(length);
@@ -122,7 +125,9 @@ TEST_CASE_TEMPLATE("softmax_add_weights: counts the maxima apart from the other 
         std::size_t kept = 0;
         const auto sums = softmax_add_weights<arch, T>(
             x.data(), along(length), batch<arch, T>(maximum),
-            [](const batch<arch, T>&) { return pair<batch<arch, T>>{batch<arch, T>(1), batch<arch, T>(0)}; },
+            [](const batch<arch, T>&) {
+                return pair<batch<arch, T>>{batch<arch, T>(1), batch<arch, T>(0)};
+            },
             [&](std::ptrdiff_t, std::size_t count, const batch<arch, T>&) { kept += count; });
         CHECK(sums.largest[0] == largest);
         CHECK(kept == length);
@@ -150,7 +155,8 @@ TEST_CASE_TEMPLATE("softmax_rows: a row's bits do not depend on how many rows ar
     }
 }
 
-TEST_CASE_TEMPLATE("softmax_rows, log_softmax_rows, logsumexp_rows: nothing beyond the row is read or written", T, float, double)
+TEST_CASE_TEMPLATE("softmax_rows, log_softmax_rows, logsumexp_rows: nothing beyond the row is read or written", T,
+                   float, double)
 {
     const std::size_t width = lanes<arch, T>;
     for (std::size_t length = 1; length <= 4 * width + 1; ++length) {

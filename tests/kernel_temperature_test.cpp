@@ -82,16 +82,18 @@ TEST_CASE_TEMPLATE("unit_temperature: high + low is the difference, exactly", T,
     }
 }
 
-TEST_CASE_TEMPLATE("positive_temperature: twice the precision, whatever T, and -inf only where the exact value overflows", T,
-                   float, double)
+TEST_CASE_TEMPLATE(
+    "positive_temperature: twice the precision, whatever T, and -inf only where the exact value overflows", T, float,
+    double)
 {
     const mpfr_number lowest(static_cast<double>(std::numeric_limits<T>::lowest()));
     const mpfr_number overflow = lowest + lowest * mpfr_number::power_of_two(-1 - std::numeric_limits<T>::digits);
     // 1/T, the difference and their product are pairs; what underflows on the way stays below 2^-60
     const mpfr_number relative = mpfr_number::power_of_two(4 - 2 * std::numeric_limits<T>::digits);
     const mpfr_number absolute = mpfr_number::power_of_two(-60);
-    std::vector<double> temperatures = {0.1, 0.75, 1.9, 2, 7.3, 0x1.fffffffffffffp0, 0x1p-30, 1e-30, 1e30, 1e-45, 1e-60,
-                                        1e-75, 1e-80, 1e-90, 1e-300, 1e300, 0x1p-1022, 0x1.fffffffffffffp1023};
+    std::vector<double> temperatures = {0.1,     0.75,  1.9,    2,     7.3,       0x1.fffffffffffffp0,
+                                        0x1p-30, 1e-30, 1e30,   1e-45, 1e-60,     1e-75,
+                                        1e-80,   1e-90, 1e-300, 1e300, 0x1p-1022, 0x1.fffffffffffffp1023};
 #if !defined(__FAST_MATH__) // which makes the processor take subnormal numbers for 0
     temperatures.push_back(0x1p-1074);
     temperatures.push_back(3e-310);
@@ -150,11 +152,13 @@ TEST_CASE_TEMPLATE("positive_temperature: powers of two scale exactly", T, float
 
 TEST_CASE_TEMPLATE("temperatures: a logit of -inf stays -inf, the maximum is at 0", T, float, double)
 {
-    CHECK(std::bit_cast<bits_of<T>>(scaled<T>(unit_temperature{}, negative_infinity<T>, T(3)).high) == negative_infinity_bits<T>);
+    CHECK(std::bit_cast<bits_of<T>>(scaled<T>(unit_temperature{}, negative_infinity<T>, T(3)).high) ==
+          negative_infinity_bits<T>);
     CHECK(std::bit_cast<bits_of<T>>(scaled<T>(unit_temperature{}, T(3), T(3)).high) == 0);
     for (const double t : {1e-300, 0.3, 1e300}) {
         const positive_temperature<T> temperature(t);
-        CHECK(std::bit_cast<bits_of<T>>(scaled<T>(temperature, negative_infinity<T>, T(3)).high) == negative_infinity_bits<T>);
+        CHECK(std::bit_cast<bits_of<T>>(scaled<T>(temperature, negative_infinity<T>, T(3)).high) ==
+              negative_infinity_bits<T>);
         CHECK(scaled<T>(temperature, T(3), T(3)).high == 0);
         CHECK(scaled<T>(temperature, T(3), T(3)).low == 0);
     }

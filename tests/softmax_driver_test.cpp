@@ -74,14 +74,30 @@ void for_each_row(const xt::xarray<T>& x, std::size_t axis, Use&& use)
     }
 }
 
-const std::vector<std::vector<std::size_t>> shapes = {
-    {1},       {37},         {1, 1},       {5, 1},          {1, 5},          {7, 33},      {33, 7},
-    {2, 70},   {3, 4, 5},    {19, 3, 2},   {2, 19, 1},      {2, 1, 19},      {1, 19, 40},  {2, 3, 4, 5},
-    {2, 1, 9, 1}, {2, 3, 1, 5, 33}, {2, 2, 17, 1, 1}, {1, 1, 1, 1, 6}, {3, 1, 2, 20, 5}};
+const std::vector<std::vector<std::size_t>> shapes = {{1},
+                                                      {37},
+                                                      {1, 1},
+                                                      {5, 1},
+                                                      {1, 5},
+                                                      {7, 33},
+                                                      {33, 7},
+                                                      {2, 70},
+                                                      {3, 4, 5},
+                                                      {19, 3, 2},
+                                                      {2, 19, 1},
+                                                      {2, 1, 19},
+                                                      {1, 19, 40},
+                                                      {2, 3, 4, 5},
+                                                      {2, 1, 9, 1},
+                                                      {2, 3, 1, 5, 33},
+                                                      {2, 2, 17, 1, 1},
+                                                      {1, 1, 1, 1, 6},
+                                                      {3, 1, 2, 20, 5}};
 
 } // namespace
 
-TEST_CASE_TEMPLATE("softmax: each row along any axis is the softmax of that row alone", T, float, double, xtl::half_float)
+TEST_CASE_TEMPLATE("softmax: each row along any axis is the softmax of that row alone", T, float, double,
+                   xtl::half_float)
 {
     for (const auto& shape : shapes) {
         const xt::xarray<T> x = gaussian_array<T>(shape, 1);
@@ -103,8 +119,9 @@ TEST_CASE_TEMPLATE("softmax: each row along any axis is the softmax of that row 
                     const xt::xtensor<T, 1> got_log = xt::strided_view(l, row);
                     for (std::size_t i = 0; i < alone.size(); ++i) {
                         REQUIRE(as_double(got(i)) == doctest::Approx(as_double(expected(i))).epsilon(tolerance));
-                        REQUIRE((as_double(got_log(i)) == as_double(expected_log(i)) ||
-                                 as_double(got_log(i)) == doctest::Approx(as_double(expected_log(i))).epsilon(tolerance)));
+                        REQUIRE(
+                            (as_double(got_log(i)) == as_double(expected_log(i)) ||
+                             as_double(got_log(i)) == doctest::Approx(as_double(expected_log(i))).epsilon(tolerance)));
                     }
                     const double sum = as_double(sd::logsumexp(alone, {.temperature = t})());
                     const double got_sum = as_double(*(lse.begin() + static_cast<std::ptrdiff_t>(index)));
@@ -121,7 +138,8 @@ TEST_CASE("softmax: rows side by side agree to the bit with each of them in a co
     const xt::xarray<float> p = sd::softmax(x, {.axis = 0});
     for (std::size_t column = 0; column < 37; ++column) {
         // extent 2 along the last axis keeps the row from being contiguous
-        const xt::xtensor<float, 2> pair = xt::view(x, xt::all(), xt::range(column, std::min<std::size_t>(column + 2, 37)));
+        const xt::xtensor<float, 2> pair =
+            xt::view(x, xt::all(), xt::range(column, std::min<std::size_t>(column + 2, 37)));
         const xt::xtensor<float, 2> alone = sd::softmax(pair, {.axis = 0});
         if (column < 36) {
             CHECK(same_bits(xt::xtensor<float, 1>(xt::view(alone, xt::all(), 0)),
@@ -228,8 +246,10 @@ TEST_CASE("softmax: memory shared in part, or an output that repeats elements, i
 {
     xt::xtensor<float, 2> x = xt::ones<float>({6, 30});
     const auto shifted = [&](std::size_t by) { return xt::view(x, xt::all(), xt::range(by, by + 20)); };
-    CHECK(complaint_of([&] { sd::softmax_into(shifted(1), shifted(0)); }).find("shared in part with x") != std::string::npos);
-    CHECK(complaint_of([&] { sd::softmax_into(shifted(0), shifted(9), {.axis = 0}); }).find("in part") != std::string::npos);
+    CHECK(complaint_of([&] { sd::softmax_into(shifted(1), shifted(0)); }).find("shared in part with x") !=
+          std::string::npos);
+    CHECK(complaint_of([&] { sd::softmax_into(shifted(0), shifted(9), {.axis = 0}); }).find("in part") !=
+          std::string::npos);
     CHECK(complaint_of([&] { sd::log_softmax_into(xt::view(x, xt::range(0, 5)), xt::view(x, xt::range(1, 6))); }) !=
           std::string());
     CHECK(complaint_of([&] { sd::logsumexp_into(xt::view(x, 0, xt::range(0, 6)), x); }).find("shared with x") !=
@@ -241,8 +261,9 @@ TEST_CASE("softmax: memory shared in part, or an output that repeats elements, i
         return xt::strided_view(one, std::vector<std::size_t>{3, 30}, std::vector<std::ptrdiff_t>{0, 1}, 0,
                                 xt::layout_type::dynamic);
     };
-    CHECK(complaint_of([&] { sd::softmax_into(repeated(), xt::xtensor<float, 2>(xt::ones<float>({3, 30}))); })
-              .find("the stride of axis 0 of out was 0") != std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::softmax_into(repeated(), xt::xtensor<float, 2>(xt::ones<float>({3, 30})));
+          }).find("the stride of axis 0 of out was 0") != std::string::npos);
     CHECK(same_bits(sd::softmax(repeated()), sd::softmax(xt::xtensor<float, 2>(repeated()))));
 }
 
@@ -256,7 +277,8 @@ TEST_CASE("softmax: axes without elements give results without elements, or logs
                 CHECK(sd::softmax(x, options).size() == 0);
                 CHECK(sd::log_softmax(x, options).size() == 0);
                 const auto lse = sd::logsumexp(x, options);
-                CHECK(std::all_of(lse.begin(), lse.end(), [](float y) { return std::bit_cast<std::uint32_t>(y) == 0xff800000u; }));
+                CHECK(std::all_of(lse.begin(), lse.end(),
+                                  [](float y) { return std::bit_cast<std::uint32_t>(y) == 0xff800000u; }));
             }
         }
     }

@@ -34,7 +34,8 @@ constexpr double negative_nan = std::bit_cast<double>(0xfff8000000000000u);
 template <class A, class B>
 bool all_same_bits(const A& a, const B& b)
 {
-    return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](auto x, auto y) { return same_bits(x, y); });
+    return a.size() == b.size() &&
+           std::equal(a.begin(), a.end(), b.begin(), [](auto x, auto y) { return same_bits(x, y); });
 }
 
 template <class T>
@@ -80,7 +81,8 @@ void for_each_input(Use&& use)
         use(two, 1.0, sd::detail::text("the logits 1 and ", static_cast<double>(two(1))));
     }
     for (const double deviation : {1.0, 4.0}) {
-        use(drawn_logits<T>(100'000, 4096, deviation, 3), 1.0, sd::detail::text("100,000 logits, deviation ", deviation));
+        use(drawn_logits<T>(100'000, 4096, deviation, 3), 1.0,
+            sd::detail::text("100,000 logits, deviation ", deviation));
     }
     use(drawn_logits<T>(1'000'000, 4096, 1, 5), 1.9, "1,000,000 logits, deviation 1, T = 1.9");
 }
@@ -93,7 +95,8 @@ TEST_CASE_TEMPLATE("softmax, log_softmax, logsumexp: no error exceeds its stated
     accuracy textbooks;
     for_each_input<T>([&](const row<T>& x, double t, const std::string& name) {
         measure(ours, x, t, name, computed(x, t));
-        if (t >= 0.1 && t <= 7.3 && name.find("overflow") == std::string::npos && name.find("far below") == std::string::npos) {
+        if (t >= 0.1 && t <= 7.3 && name.find("overflow") == std::string::npos &&
+            name.find("far below") == std::string::npos) {
             measure(textbooks, x, t, name, textbook(x, t)); // elsewhere it overflows
         }
     });
@@ -102,14 +105,14 @@ TEST_CASE_TEMPLATE("softmax, log_softmax, logsumexp: no error exceeds its stated
     CHECK_MESSAGE(ours.logsumexp.ulp <= sd::logsumexp_max_ulp, ours.logsumexp.where);
     MESSAGE("softmax: ", ours.softmax.ulp, " ulp (", ours.softmax.where, "); textbook: ", textbooks.softmax.ulp, " (",
             textbooks.softmax.where, ")");
-    MESSAGE("log_softmax: ", ours.log_softmax.ulp, " ulp (", ours.log_softmax.where, "); textbook: ",
-            textbooks.log_softmax.ulp, " (", textbooks.log_softmax.where, ")");
+    MESSAGE("log_softmax: ", ours.log_softmax.ulp, " ulp (", ours.log_softmax.where,
+            "); textbook: ", textbooks.log_softmax.ulp, " (", textbooks.log_softmax.where, ")");
     MESSAGE("logsumexp: ", ours.logsumexp.ulp, " ulp (", ours.logsumexp.where, "); textbook: ", textbooks.logsumexp.ulp,
             " (", textbooks.logsumexp.where, ")");
 }
 
-TEST_CASE_TEMPLATE("softmax, log_softmax, logsumexp: half and bfloat16 are float's results rounded once", T, xtl::half_float,
-                   sd::bfloat16)
+TEST_CASE_TEMPLATE("softmax, log_softmax, logsumexp: half and bfloat16 are float's results rounded once", T,
+                   xtl::half_float, sd::bfloat16)
 {
     // 2 ulp of float are at most 2^-12 ulp of a type with 13 bits less
     constexpr double rounded_once = 0.5 + 0x1p-12;
@@ -171,8 +174,8 @@ TEST_CASE_TEMPLATE("softmax, log_softmax, logsumexp: NaN of either sign and +inf
     }
 }
 
-TEST_CASE_TEMPLATE("softmax: a -inf logit gets probability 0, its logarithm is -inf, and the others do not notice", T, float,
-                   double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("softmax: a -inf logit gets probability 0, its logarithm is -inf, and the others do not notice", T,
+                   float, double, xtl::half_float, sd::bfloat16)
 {
     const T none = from_double<T>(-infinity);
     for (const double t : {1.0, 0.3, 1e30, 0.0, infinity}) {
@@ -195,7 +198,8 @@ TEST_CASE_TEMPLATE("softmax: a -inf logit gets probability 0, its logarithm is -
     }
 }
 
-TEST_CASE_TEMPLATE("softmax: a row of -inf only is NaN, its logsumexp -inf", T, float, double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("softmax: a row of -inf only is NaN, its logsumexp -inf", T, float, double, xtl::half_float,
+                   sd::bfloat16)
 {
     for (const double t : {1.0, 0.3, 0.0, infinity}) {
         for (const std::size_t length : {std::size_t{1}, std::size_t{5}, std::size_t{70}}) {
@@ -214,7 +218,8 @@ TEST_CASE_TEMPLATE("softmax: T = 0 shares among the maxima, T = inf among all ab
     const T none = from_double<T>(-infinity);
     const row<T> x = {2, 5, none, 5, -1, 5};
     for (const double zero : {0.0, -0.0}) {
-        CHECK(all_same_bits(sd::softmax(x, {.temperature = zero}), row<T>{0, T(1.0 / 3), 0, T(1.0 / 3), 0, T(1.0 / 3)}));
+        CHECK(
+            all_same_bits(sd::softmax(x, {.temperature = zero}), row<T>{0, T(1.0 / 3), 0, T(1.0 / 3), 0, T(1.0 / 3)}));
         const auto l = sd::log_softmax(x, {.temperature = zero});
         CHECK(l(1) == static_cast<T>(-std::log(3.0)));
         CHECK(is_negative_infinity(as_double(l(0))));
@@ -297,8 +302,8 @@ TEST_CASE_TEMPLATE("softmax: probabilities sum to 1", T, float, double)
     }
 }
 
-TEST_CASE_TEMPLATE("softmax: equal logits get equal bits wherever they stand, other orders of a row at most an ulp", T, float,
-                   double)
+TEST_CASE_TEMPLATE("softmax: equal logits get equal bits wherever they stand, other orders of a row at most an ulp", T,
+                   float, double)
 {
     row<T> x = drawn_logits<T>(517, 9, 3, 7);
     const auto p = sd::softmax(x);

@@ -73,9 +73,11 @@ void softmax_into(Out&& out, const E& x, const softmax_options& options, kernel:
 /// Special values  -inf gives 0; a row with NaN or +inf, or of -inf only, is all NaN. T = 0 is the limit: equal shares
 ///                 for all maxima, 0 elsewhere; T = inf gives equal shares to all logits above -inf.
 /// Accuracy        at most softmax_max_ulp of the exact value in float and double (tests/softmax_test.cpp); half and
-///                 bfloat16 are computed in float and rounded once. Results below the normal range are rounded gradually.
+///                 bfloat16 are computed in float and rounded once. Results below the normal range are rounded
+///                 gradually.
 /// Determinism     bit-identical for any thread count and any position of the row among others.
-/// Cost            three passes over each row, which reads memory once while a row fits the cache. Views whose last axis is
+/// Cost            three passes over each row, which reads memory once while a row fits the cache. Views whose last
+/// axis is
 ///                 contiguous are used in place, other expressions are copied first; nothing else is allocated.
 /// Source          Milakov & Gimelshein 2018; docs/numerics.md#softmax
 template <class Out, detail::tensor E>
@@ -132,7 +134,8 @@ auto log_softmax(const E& x, const softmax_options& options = {})
 /// @param options  axis (default: last) and temperature T (default: 1)
 /// @throws std::invalid_argument  as softmax_into
 ///
-/// Special values  a row with NaN is NaN, else with +inf is +inf, else of -inf only (or empty) is -inf. T = inf: ln of the
+/// Special values  a row with NaN is NaN, else with +inf is +inf, else of -inf only (or empty) is -inf. T = inf: ln of
+/// the
 ///                 number of logits above -inf; T = 0: the limit, +inf, -inf or ln(number of maxima) as the maximum is
 ///                 positive, negative or 0.
 /// Accuracy        at most logsumexp_max_ulp of max(|m / T|, |y|) in float and double.
@@ -142,7 +145,8 @@ template <class Out, detail::tensor E>
 void logsumexp_into(Out&& out, const E& x, const softmax_options& options = {})
 {
     detail::check_softmax_types<E>();
-    static_assert(detail::element<detail::element_of<Out>>, "scaledot: logsumexp needs float, double, half or bfloat16 elements");
+    static_assert(detail::element<detail::element_of<Out>>,
+                  "scaledot: logsumexp needs float, double, half or bfloat16 elements");
     const detail::input<E> in(x);
     const std::size_t axis = detail::check_softmax(in.view(), options);
     detail::output<std::remove_reference_t<Out>> result(out);
@@ -162,8 +166,8 @@ auto logsumexp(const E& x, const softmax_options& options = {})
     constexpr std::size_t rank = detail::rank_of<E>;
     const std::size_t axis = detail::normalize_axis(options.axis, x.dimension());
     const detail::shape_vector shape(x.shape().begin(), x.shape().end());
-    auto result = detail::make_like<E, detail::element_of<E>, rank == detail::dynamic_rank ? rank : rank - 1>(
-        detail::without_axis(shape, axis));
+    auto result = detail::make_like < E, detail::element_of<E>,
+         rank == detail::dynamic_rank ? rank : rank - 1 > (detail::without_axis(shape, axis));
     logsumexp_into(result, x, options);
     return result;
 }

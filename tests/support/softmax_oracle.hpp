@@ -23,8 +23,8 @@ namespace test_support {
 template <class T>
 using row = xt::xtensor<T, 1>;
 
-/// exp(x / T) / sum exp(x / T) in 384 bits and MPFR's exponents, without the maximum wherever these reach (|x / T| up to
-/// 1e9). Logits occur once with a multiplicity. Temperatures are positive and finite, logits finite.
+/// exp(x / T) / sum exp(x / T) in 384 bits and MPFR's exponents, without the maximum wherever these reach (|x / T| up
+/// to 1e9). Logits occur once with a multiplicity. Temperatures are positive and finite, logits finite.
 class exact_softmax {
 public:
     template <class Row>
@@ -109,10 +109,12 @@ std::vector<named_row> logit_rows(std::size_t length)
         {"Gaussian, deviation 30", gaussian<double>(length, 0, 30, seed)},
         {"Gaussian, deviation 1e3", gaussian<double>(length, 0, 1e3, seed)},
         {"uniform in [-10, 10]", row_of([&](std::size_t) { return uniform(engine); })},
-        {"one outlier", row_of([&](std::size_t i) { return i == length / 2 ? 60000.0 : std::sin(static_cast<double>(i)); })},
+        {"one outlier",
+         row_of([&](std::size_t i) { return i == length / 2 ? 60000.0 : std::sin(static_cast<double>(i)); })},
         {"equal", row_of([](std::size_t) { return -1.1; })},
         {"two values", row_of([](std::size_t i) { return i % 3 ? 4.3 : -1.7; })},
-        {"alternating signs", row_of([](std::size_t i) { return (i % 2 ? -1 : 1) * (40 + 0.1 * static_cast<double>(i % 17)); })},
+        {"alternating signs",
+         row_of([](std::size_t i) { return (i % 2 ? -1 : 1) * (40 + 0.1 * static_cast<double>(i % 17)); })},
         {"nearly overflowing", row_of([&](std::size_t i) { return largest * (i % 3 ? 1 : -1) * (i % 5 ? 1 : 0.75); })},
         {"far below 0", row_of([&](std::size_t i) { return -largest * (i % 7 ? 1 : 0.5); })},
         {"magnitudes far apart", row_of([](std::size_t i) { return std::exp2(static_cast<double>(i % 29) - 14); })},

@@ -29,7 +29,7 @@ struct exp_constants<float> {
     static constexpr float ln2_low = 0x1.7f7d1cp-20f;
     static constexpr float round_to_integer = 0x1.8p+23f;
     static constexpr float smallest_exponent = -126.0f;
-    static constexpr float normal_limit = -87.33654f;    // ln 2^-126
+    static constexpr float normal_limit = -87.33654f;     // ln 2^-126
     static constexpr float subnormal_limit = -103.97208f; // ln 2^-150
     static constexpr int fraction_bits = 23;
     static constexpr std::int32_t one = 0x3f800000;
@@ -97,8 +97,8 @@ template <class B>
     return from_bits<T>(select_bits(magnitude > I(exponent_mask<T>), bits, as_bits(result)));
 }
 
-/// result where x >= limit, +0 below, NaN where x is NaN. Compilers with -ffast-math may turn the test around, so that a
-/// NaN would count as below: there it is put back.
+/// result where x >= limit, +0 below, NaN where x is NaN. Compilers with -ffast-math may turn the test around, so that
+/// a NaN would count as below: there it is put back.
 template <class B>
 [[gnu::always_inline]] inline B zero_below(const B& x, typename B::value_type limit, const B& result)
 {
@@ -112,9 +112,9 @@ template <class B>
 
 } // namespace exp_steps
 
-/// exp(high + low) for high <= 0 and |low| at most an ulp of high, as a pair that is exact to a quarter of an ulp of its high
-/// part, which alone is within exp_pair_max_ulp on normal results. Gradual underflow to +0, exp(-inf) = 0, NaN in high
-/// gives NaN. The low part's rounding error is what a softmax otherwise loses.
+/// exp(high + low) for high <= 0 and |low| at most an ulp of high, as a pair that is exact to a quarter of an ulp of
+/// its high part, which alone is within exp_pair_max_ulp on normal results. Gradual underflow to +0, exp(-inf) = 0, NaN
+/// in high gives NaN. The low part's rounding error is what a softmax otherwise loses.
 template <class B>
 [[gnu::always_inline]] inline pair<B> exp_wide(const B& high, const B& low)
 {
@@ -124,7 +124,8 @@ template <class B>
     const B reduced = barrier(negative_multiply_add(n, B(C::ln2_high), high));
     const B correction = barrier(negative_multiply_add(n, B(C::ln2_low), low));
     const auto r = fast_two_sum(reduced, correction);
-    const B tail = multiply_add(barrier(r.high * r.high), exp_steps::polynomial(r.high), barrier(multiply_add(r.high, r.low, r.low)));
+    const B tail = multiply_add(barrier(r.high * r.high), exp_steps::polynomial(r.high),
+                                barrier(multiply_add(r.high, r.low, r.low)));
     const auto sum = fast_two_sum(B(1), r.high);
     const auto value = fast_two_sum(sum.high, barrier(sum.low + barrier(tail)));
 

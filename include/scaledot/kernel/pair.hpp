@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Unevaluated sums high + low of two numbers of one type: twice the precision from additions and products whose rounding
-// errors are kept (Dekker 1971; Knuth, TAOCP 2, 4.2.2). Barriers keep the compiler from simplifying the errors to zero.
+// Unevaluated sums high + low of two numbers of one type: twice the precision from additions and products whose
+// rounding errors are kept (Dekker 1971; Knuth, TAOCP 2, 4.2.2). Barriers keep the compiler from simplifying the errors
+// to zero.
 #ifndef SCALEDOT_KERNEL_PAIR_HPP
 #define SCALEDOT_KERNEL_PAIR_HPP
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The vectors kernels are written with: xsimd's batches on our own architecture tag, loads that widen storage types,
-// partial loads and stores for tails, and the barrier that keeps compensated steps alive under -ffast-math. The one file
-// that knows how xsimd's versions differ.
+// partial loads and stores for tails, and the barrier that keeps compensated steps alive under -ffast-math. The one
+// file that knows how xsimd's versions differ.
 #ifndef SCALEDOT_KERNEL_SIMD_HPP
 #define SCALEDOT_KERNEL_SIMD_HPP
 
@@ -50,8 +50,8 @@ using bits_of = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
 template <class Arch>
 inline constexpr std::size_t alignment_of = Arch::simd::alignment();
 
-/// Hides a value from the optimiser without costing an instruction: what depends on it is computed as written, also under
-/// -ffast-math, which would otherwise simplify (a + b) - a to b and fold tests for infinities and NaN.
+/// Hides a value from the optimiser without costing an instruction: what depends on it is computed as written, also
+/// under -ffast-math, which would otherwise simplify (a + b) - a to b and fold tests for infinities and NaN.
 template <class T, class A>
 [[gnu::always_inline]] inline xsimd::batch<T, A> barrier(xsimd::batch<T, A> x)
 {
@@ -129,8 +129,7 @@ inline constexpr bool fused =
 
 /// a * b + c. xsimd 8 does not fuse it on 512-bit vectors, and says so nowhere.
 template <class T, class A>
-[[gnu::always_inline]] inline xsimd::batch<T, A> multiply_add(const xsimd::batch<T, A>& a,
-                                                              const xsimd::batch<T, A>& b,
+[[gnu::always_inline]] inline xsimd::batch<T, A> multiply_add(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b,
                                                               const xsimd::batch<T, A>& c)
 {
 #if defined(__AVX512F__)
@@ -243,8 +242,8 @@ inline T quiet_nan()
 
 /// The bits of +infinity: the exponent of T all ones. x is infinite or NaN exactly when its bits contain them.
 template <class T>
-inline constexpr bits_of<T> exponent_mask = static_cast<bits_of<T>>(
-    sizeof(T) == 8 ? std::int64_t{0x7ff0000000000000} : std::int64_t{0x7f800000});
+inline constexpr bits_of<T> exponent_mask =
+    static_cast<bits_of<T>>(sizeof(T) == 8 ? std::int64_t{0x7ff0000000000000} : std::int64_t{0x7f800000});
 
 template <class T>
 inline constexpr bits_of<T> negative_infinity_bits =

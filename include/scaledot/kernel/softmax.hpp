@@ -102,7 +102,8 @@ softmax_maxima<Arch, T> softmax_find_maxima(const S* x, const softmax_block& blo
         const I bits = as_bits(value);
         // not finite, and not -inf: all exponent bits set, and not all of -inf's
         const I exponent = bits & I(exponent_mask<T>);
-        invalid = select_bits(exponent == I(exponent_mask<T>), I(invalid | (bits ^ I(negative_infinity_bits<T>))), invalid);
+        invalid =
+            select_bits(exponent == I(exponent_mask<T>), I(invalid | (bits ^ I(negative_infinity_bits<T>))), invalid);
         maximum = xsimd::max(maximum, value);
     });
     alignas(alignment_of<Arch>) std::array<bits_of<T>, lanes<Arch, T>> invalid_bits;

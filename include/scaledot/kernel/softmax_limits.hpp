@@ -59,11 +59,12 @@ void softmax_limit_row(const S* x, R* y, std::size_t length, std::ptrdiff_t inpu
     const bool poisoned = census.has_nan || census.has_infinity || census.finite == 0;
     const std::size_t sharing = poisoned ? 1 : cold ? census.largest : census.finite;
     const bool logarithm = kind == softmax_result::logarithms;
-    const T share = static_cast<T>(logarithm ? 0.0 - std::log(static_cast<double>(sharing)) : 1.0 / static_cast<double>(sharing));
+    const T share =
+        static_cast<T>(logarithm ? 0.0 - std::log(static_cast<double>(sharing)) : 1.0 / static_cast<double>(sharing));
     for (std::size_t i = 0; i < length; ++i) {
         const T value = to_arithmetic<T>(x[static_cast<std::ptrdiff_t>(i) * input_step]);
-        const bool shares = cold ? value == census.maximum
-                                 : std::bit_cast<bits_of<T>>(value) != negative_infinity_bits<T>;
+        const bool shares =
+            cold ? value == census.maximum : std::bit_cast<bits_of<T>>(value) != negative_infinity_bits<T>;
         const T result = poisoned ? quiet_nan<T>() : shares ? share : logarithm ? negative_infinity<T> : T(0);
         y[static_cast<std::ptrdiff_t>(i) * output_step] = to_storage<R>(result);
     }

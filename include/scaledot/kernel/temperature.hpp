@@ -25,9 +25,10 @@ struct unit_temperature {
     }
 };
 
-/// Any other T. 1/T is cut into powers of two and a rest in [1, 2] that is kept as a pair. The first power leaves 2^60 to
-/// the last, so that no difference overflows and no product's error is lost unless (x - maximum) / T itself overflows; what
-/// underflows on the way is at most 2^-80 in the result. A first power above 1 waits for the difference, which may be tiny.
+/// Any other T. 1/T is cut into powers of two and a rest in [1, 2] that is kept as a pair. The first power leaves 2^60
+/// to the last, so that no difference overflows and no product's error is lost unless (x - maximum) / T itself
+/// overflows; what underflows on the way is at most 2^-80 in the result. A first power above 1 waits for the
+/// difference, which may be tiny.
 template <class T>
 class positive_temperature {
 public:

@@ -92,10 +92,10 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
     shape_vector expected = query.view().shape;
     expected[expected.size() - 1] = value.view().extent(-1);
     require_shape("out", result.view().shape, expected, "[batch..., heads, queries, value size]");
-    require_distinct_elements(result.view());
-    require_disjoint(result.view(), query.view(), "q");
-    require_disjoint(result.view(), key.view(), "k");
-    require_disjoint(result.view(), value.view(), "v");
+    require_distinct_elements(view_of(out));
+    require_apart(out, q, "q");
+    require_apart(out, k, "k");
+    require_apart(out, v, "v");
 
     const head_view<element_of<Out>> rows{result.view()};
     const std::size_t size = value.view().extent(-1);
@@ -104,14 +104,14 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
         return finish_row<native_architecture>(row, plan.sink(place.head), size, rows.row(entry, place.head, place.query));
     };
     if constexpr (with_lse) {
-        static_assert(element<element_of<Lse>>, "scaledot: lse needs float or double elements");
+        static_assert(std::is_floating_point_v<element_of<Lse>>, "scaledot: lse needs float or double elements");
         output<std::remove_reference_t<Lse>> sums(lse);
         require_shape("lse", sums.view().shape, row_shape(query.view()), "[batch..., heads, queries]");
-        require_distinct_elements(sums.view());
-        require_disjoint(sums.view(), query.view(), "q");
-        require_disjoint(sums.view(), key.view(), "k");
-        require_disjoint(sums.view(), value.view(), "v");
-        require_disjoint(sums.view(), result.view(), "out");
+        require_distinct_elements(view_of(lse), "lse");
+        require_apart(lse, q, "q", "lse");
+        require_apart(lse, k, "k", "lse");
+        require_apart(lse, v, "v", "lse");
+        require_apart(lse, out, "out", "lse");
         const auto finish_both = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
             *row_element(sums.view(), plan, entry, place) = kernel::to_storage<element_of<Lse>>(finish(entry, place, row));
         };

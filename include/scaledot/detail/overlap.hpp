@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <utility>
 #include <vector>
 
@@ -34,11 +35,11 @@ address_range extent_of(const strided_view<T>& view)
     return {low, high + sizeof(T)};
 }
 
-/// The rows of a view whose last axis is contiguous, as sorted ranges of addresses.
+/// The rows of a view (its elements, where the last axis is not contiguous), as sorted ranges of addresses.
 template <class T>
 std::vector<address_range> rows_of(const strided_view<T>& view)
 {
-    const std::size_t inner = view.rank() == 0 ? 0 : 1;
+    const std::size_t inner = view.rank() > 0 && last_axis_contiguous(view) ? 1 : 0;
     const std::size_t length = inner ? view.extent(-1) : 1;
     const std::size_t rows = element_count(view.shape) / std::max<std::size_t>(length, 1);
     std::vector<address_range> ranges;
@@ -82,23 +83,64 @@ bool identical(const strided_view<A>& a, const strided_view<B>& b)
            std::equal(a.strides.begin(), a.strides.end(), b.strides.begin(), b.strides.end());
 }
 
-/// Throws when the output has two indices for one element.
+/// Each axis steps over all that the axes of smaller steps reach: then no two indices meet.
 template <class T>
-void require_distinct_elements(const strided_view<T>& out)
+bool axes_nest(const strided_view<T>& view)
 {
-    for (std::size_t axis = 0; axis < out.rank(); ++axis) {
-        if (out.shape[axis] > 1 && out.strides[axis] == 0 && element_count(out.shape) > 0) {
-            reject(text("the stride of axis ", axis, " of out"), 0, "other than 0: each element is written once");
+    std::vector<std::pair<std::size_t, std::size_t>> axes; // step, extent
+    for (std::size_t axis = 0; axis < view.rank(); ++axis) {
+        if (view.shape[axis] > 1) {
+            axes.emplace_back(static_cast<std::size_t>(std::abs(view.strides[axis])), view.shape[axis]);
         }
+    }
+    std::sort(axes.begin(), axes.end());
+    std::size_t reach = 0;
+    for (const auto& [step, extent] : axes) {
+        if (step <= reach) {
+            return false;
+        }
+        reach += step * (extent - 1);
+    }
+    return true;
+}
+
+/// Throws when an output has two indices for one element.
+template <class T>
+void require_distinct_elements(const strided_view<T>& out, const char* name = "out")
+{
+    if (element_count(out.shape) == 0) {
+        return;
+    }
+    for (std::size_t axis = 0; axis < out.rank(); ++axis) {
+        if (out.shape[axis] > 1 && out.strides[axis] == 0) {
+            reject(text("the stride of axis ", axis, " of ", name), 0, "other than 0: each element is written once");
+        }
+    }
+    if (axes_nest(out)) {
+        return;
+    }
+    const auto rows = rows_of(out);
+    const auto meet = [](const address_range& a, const address_range& b) { return b.first < a.second; };
+    if (std::adjacent_find(rows.begin(), rows.end(), meet) != rows.end()) {
+        reject(text("the memory of ", name), "several indices for one element", "one for each: elements are written once");
     }
 }
 
-/// Throws when the output shares elements with an input.
+/// Throws when an output shares elements with another argument.
 template <class A, class B>
-void require_disjoint(const strided_view<A>& out, const strided_view<B>& in, const char* argument)
+void require_disjoint(const strided_view<A>& out, const strided_view<B>& in, const char* argument, const char* name = "out")
 {
     if (overlaps(out, in)) {
-        reject("the memory of out", text("shared with ", argument), "its own");
+        reject(text("the memory of ", name), text("shared with ", argument), "its own");
+    }
+}
+
+/// The same of expressions, by the memory they live in; a lazy expression has none.
+template <class Out, class In>
+void require_apart(Out& out, const In& in, const char* argument, const char* name = "out")
+{
+    if constexpr (in_memory<const In&>) {
+        require_disjoint(view_of(out), view_of(in), argument, name);
     }
 }
 

@@ -127,9 +127,9 @@ void scores_into(Out& out, const Q& q, const K& k, score_stage stage, const atte
     shape_vector expected = query.view().shape;
     expected[expected.size() - 1] = plan.keys;
     require_shape("out", result.view().shape, expected, "[batch..., heads, queries, keys]");
-    require_distinct_elements(result.view());
-    require_disjoint(result.view(), query.view(), "q");
-    require_disjoint(result.view(), key.view(), "k");
+    require_distinct_elements(view_of(out));
+    require_apart(out, q, "q");
+    require_apart(out, k, "k");
 
     const head_view<element_of<Out>> rows{result.view()};
     const std::size_t rows_of_head = checked_product(plan.group(), plan.queries, "the rows of a head");

@@ -5,12 +5,12 @@
 //
 //     s_ij = Σ_l q_il k_jl,    E[q k] = 0,    Var[q k] = E[q²] E[k²] = 1,
 //
-// and the variances of independent terms add up: Var[s_ij] = d, so sd(QKᵀ) = √d. For d = 50 that is 7.07: the scores are
-// seven times as large as what they are made of, which is what attention's factor 1/√d takes back.
+// and the variances of independent terms add up: Var[s_ij] = d, so sd(QKᵀ) = √d. For d = 50 that is 7.07: the scores
+// are seven times as large as what they are made of, which is what attention's factor 1/√d takes back.
 //
 // How well can one draw show that? The n² scores of a draw share their rows and columns, so they are not n² independent
-// numbers. With A = QᵀQ and B = KᵀK, Σ s² = tr(AB), and the Wishart moments give Var[tr(AB)] = 2 n² d (2n + d + 1); hence one
-// draw's sd(QKᵀ) scatters around √d by the relative amount ½ √(2 (2n + d + 1) / (n² d)): 2.5 % for 50 × 50.
+// numbers. With A = QᵀQ and B = KᵀK, Σ s² = tr(AB), and the Wishart moments give Var[tr(AB)] = 2 n² d (2n + d + 1);
+// hence one draw's sd(QKᵀ) scatters around √d by the relative amount ½ √(2 (2n + d + 1) / (n² d)): 2.5 % for 50 × 50.
 #include "support/plot.hpp"
 #include "support/program.hpp"
 #include "support/results.hpp"
@@ -81,7 +81,9 @@ int main(int argc, char** argv)
     std::size_t head_size = 50;
     options.add_to(app);
     app.add_option("--tokens", tokens, "rows of Q and of K")->check(CLI::Range(2, 2048))->capture_default_str();
-    app.add_option("--head-size", head_size, "columns of Q and of K")->check(CLI::Range(1, 4096))->capture_default_str();
+    app.add_option("--head-size", head_size, "columns of Q and of K")
+        ->check(CLI::Range(1, 4096))
+        ->capture_default_str();
 
     return run(app, argc, argv, options, [&] {
         results found("01_dot_product_spread", "Experiment 1: how wide dot products spread");
@@ -126,8 +128,8 @@ int main(int argc, char** argv)
         // Of m independent N(0, 1) numbers the standard deviation scatters by 1/√(2m).
         const double error_of_input = 1 / std::sqrt(2 * n * d);
         const double error_of_scores = std::sqrt(2 * (2 * n + d + 1) / (n * n * d)) / 2;
-        found.note(format("%zu draws of Q and K, %zu × %zu; median and 5 … 95 %% over the draws.", options.trials, tokens,
-                          head_size));
+        found.note(format("%zu draws of Q and K, %zu × %zu; median and 5 … 95 %% over the draws.", options.trials,
+                          tokens, head_size));
         claim_spread(found, "Q", of_q, 1, error_of_input, 1 / (n * d));
         claim_spread(found, "K", of_k, 1, error_of_input, 1 / (n * d));
         claim_spread(found, "QKᵀ", of_scores, std::sqrt(d), error_of_scores, 1 / (n * n));
@@ -136,7 +138,8 @@ int main(int argc, char** argv)
         spreads.save(options.output / "01_spread.csv");
         entries.save(options.output / "01_entries.csv");
         draw_figure(options.output, head_size, options.trials);
-        found.figure("01_dot_product_spread", "Left: the entries of one draw. Right: their standard deviation, draw by draw.");
+        found.figure("01_dot_product_spread",
+                     "Left: the entries of one draw. Right: their standard deviation, draw by draw.");
         found.conclude(format("Components of spread 1 make scores of spread √%zu = %.2f, because a score adds up %zu "
                               "products. Dividing by √d brings the spread back to 1. One draw alone shows this to "
                               "within some %.1f %%.",

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Experiment 2: sd(QKᵀ) follows √n as the vectors grow from 2 to 100 components.
 //
-// Experiment 1 derives sd(QKᵀ) = √n for components from N(0, 1). Here the length n of the vectors runs from 2 to 100, and
-// three things are asked of the measured curve:
+// Experiment 1 derives sd(QKᵀ) = √n for components from N(0, 1). Here the length n of the vectors runs from 2 to 100,
+// and three things are asked of the measured curve:
 //   - where it lies: the largest relative deviation from √n;
 //   - its shape: the correlation with √n, which does not see a wrong factor;
 //   - its law: the exponent a of sd = c nᵃ, the slope of ln sd over ln n, which does not see a wrong factor either but
@@ -45,7 +45,8 @@ plot '02_curve.csv' skip 1 using 1:3:5 with filledcurves lc rgb blue title '5 �
      sqrt(x) lw 2 lc rgb red title '√n'
 set title 'Relative deviation from √n'
 set ylabel 'sd(QKᵀ) / √n − 1, in %%'; set key right top; set autoscale y
-plot '02_curve.csv' skip 1 using 1:(100*($3/$2-1)):(100*($5/$2-1)) with filledcurves lc rgb blue title '5 … 95 %% of the draws', \
+plot '02_curve.csv' skip 1 using 1:(100*($3/$2-1)):(100*($5/$2-1)) with filledcurves lc rgb blue \
+       title '5 … 95 %% of the draws', \
      '' skip 1 using 1:(100*($6/$2-1)) with points pt 7 ps 0.5 lc rgb blue title 'all draws together', \
      '' skip 1 using 1:(100*$7) with lines dt 2 lw 1.5 lc rgb '#404040' title 'five standard errors', \
      '' skip 1 using 1:(-100*$7) with lines dt 2 lw 1.5 lc rgb '#404040' notitle, \
@@ -64,7 +65,9 @@ int main(int argc, char** argv)
     std::size_t largest = 100;
     options.add_to(app);
     app.add_option("--tokens", tokens, "rows of Q and of K")->check(CLI::Range(2, 1024))->capture_default_str();
-    app.add_option("--largest", largest, "the largest n; the smallest is 2")->check(CLI::Range(10, 1024))->capture_default_str();
+    app.add_option("--largest", largest, "the largest n; the smallest is 2")
+        ->check(CLI::Range(10, 1024))
+        ->capture_default_str();
 
     return run(app, argc, argv, options, [&] {
         results found("02_square_root_law", "Experiment 2: the square-root law");
@@ -119,8 +122,8 @@ int main(int argc, char** argv)
             fits.row(trial, correlations[trial], exponents[trial]);
         }
 
-        found.note(format("%zu draws of Q and K, %zu × n, n = 2 … %zu; median and 5 … 95 %% over the draws.", options.trials,
-                          tokens, largest));
+        found.note(format("%zu draws of Q and K, %zu × n, n = 2 … %zu; median and 5 … 95 %% over the draws.",
+                          options.trials, tokens, largest));
         // The largest of a hundred errors passes five standard errors once in ten thousand runs.
         found.claim("sd(QKᵀ) = √n at every n, to five standard errors",
                     format("at most %.2f %% off (n = %.0f), %.1f standard errors", 100 * largest_deviation, at_size,
@@ -139,11 +142,13 @@ int main(int argc, char** argv)
         curve.save(options.output / "02_curve.csv");
         fits.save(options.output / "02_fits.csv");
         draw_figure(options.output, tokens, options.trials);
-        found.figure("02_square_root_law", "Left: the measured spread on √n. Right: what is left after dividing by √n.");
-        found.conclude(format("The spread of the scores is √n for every n tried: no draw needs another exponent or factor "
-                              "than chance explains. A single draw follows with correlation %.3f, all of them together "
-                              "within %.1f %%. So one factor, 1/√n, serves every head size.",
-                              r.median, 100 * largest_deviation));
+        found.figure("02_square_root_law",
+                     "Left: the measured spread on √n. Right: what is left after dividing by √n.");
+        found.conclude(
+            format("The spread of the scores is √n for every n tried: no draw needs another exponent or factor "
+                   "than chance explains. A single draw follows with correlation %.3f, all of them together "
+                   "within %.1f %%. So one factor, 1/√n, serves every head size.",
+                   r.median, 100 * largest_deviation));
         return found.finish(options.output);
     });
 }

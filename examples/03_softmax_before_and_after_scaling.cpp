@@ -3,16 +3,17 @@
 //
 //     p = softmax(QKᵀ)  against  p = softmax(QKᵀ/√d),      p_j = exp(s_j) / Σ_k exp(s_k)
 //
-// Shares are exponentials of scores, so scores that spread by √d = 7 differ by factors of e⁷ ≈ 1100 in their shares: a few
-// keys take all, the rest get nothing. Scores that spread by 1 differ by factors of e, and the mass spreads.
+// Shares are exponentials of scores, so scores that spread by √d = 7 differ by factors of e⁷ ≈ 1100 in their shares: a
+// few keys take all, the rest get nothing. Scores that spread by 1 differ by factors of e, and the mass spreads.
 //
-// Training needs the gradient. It comes back through the Jacobian ∂p_i/∂s_j = p_i (δ_ij − p_j), that is diag(p) − p pᵀ. Of a
-// key with a share of nearly 0, or of 1, it passes nothing on: p_i (1 − p_i) ≈ 0. The norm of the whole matrix vanishes only
-// once a single key has everything. Two keys that share a row keep it near ½, and with d = 50 that is still common: here it
-// is most keys that lose their gradient, and whole rows follow as d grows. Both are measured; in GPT-2 it is whole rows.
+// Training needs the gradient. It comes back through the Jacobian ∂p_i/∂s_j = p_i (δ_ij − p_j), that is diag(p) − p pᵀ.
+// Of a key with a share of nearly 0, or of 1, it passes nothing on: p_i (1 − p_i) ≈ 0. The norm of the whole matrix
+// vanishes only once a single key has everything. Two keys that share a row keep it near ½, and with d = 50 that is
+// still common: here it is most keys that lose their gradient, and whole rows follow as d grows. Both are measured; in
+// GPT-2 it is whole rows.
 //
-// In GPT-2 (head size 64, --scores FILE) the model's own q·k take the place of QKᵀ, and the probabilities that the model
-// itself computed are what softmax(scores/8) is held against.
+// In GPT-2 (head size 64, --scores FILE) the model's own q·k take the place of QKᵀ, and the probabilities that the
+// model itself computed are what softmax(scores/8) is held against.
 #include "support/gpt2_heads.hpp"
 #include "support/plot.hpp"
 #include "support/program.hpp"
@@ -77,7 +78,8 @@ void random_part(results& found, const common_options& options, std::size_t toke
         const auto scaled = sd::attention_scores(q, k, sd::score_stage::probabilities); // 1/√d is the default
         const auto of_unscaled = sd::attention_diagnostics(q, k, {.scale = 1.0});
         const auto of_scaled = sd::attention_diagnostics(q, k);
-        before.add(unscaled, sd::quantile(of_unscaled.effective_keys, 0.5), sd::quantile(of_unscaled.jacobian_norm, 0.5), few);
+        before.add(unscaled, sd::quantile(of_unscaled.effective_keys, 0.5),
+                   sd::quantile(of_unscaled.jacobian_norm, 0.5), few);
         after.add(scaled, sd::quantile(of_scaled.effective_keys, 0.5), sd::quantile(of_scaled.jacobian_norm, 0.5), few);
 
         if (trial == 0) {
@@ -102,29 +104,36 @@ void random_part(results& found, const common_options& options, std::size_t toke
     const spread gradient_before = spread_of(before.key_gradient);
     const spread gradient_after = spread_of(after.key_gradient);
     // A few: 6 % of the keys; nearly all: 90 % of the mass; ≈ 0: a hundredth of an equal share.
-    found.claim(format("before: %zu of %zu keys hold nearly all mass, > 0.9", few, tokens), text(top, "%.3f"), top.median > 0.9);
+    found.claim(format("before: %zu of %zu keys hold nearly all mass, > 0.9", few, tokens), text(top, "%.3f"),
+                top.median > 0.9);
     found.claim("before: most of the other keys get ≈ 0 (< 0.01/n)", text(zero_before, "%.3f") + " of the keys",
                 zero_before.median > 0.5);
-    found.claim("after: nearly no key gets ≈ 0, < 1 %", text(zero_after, "%.4f") + " of the keys", zero_after.median < 0.01);
+    found.claim("after: nearly no key gets ≈ 0, < 1 %", text(zero_after, "%.4f") + " of the keys",
+                zero_after.median < 0.01);
     // exp(entropy) counts the keys that matter; for Gaussian scores of spread 1 it is n/√e ≈ 0.61 n.
     found.claim("the mass spreads: effective keys from < n/10 to > n/2",
                 text(effective_before, "%.1f") + " → " + text(effective_after, "%.1f"),
                 effective_before.median < n / 10 && effective_after.median > n / 2);
     found.claim("before: the median key's gradient p(1−p) vanishes, < 1 %",
-                text(spread{gradient_before.low / key_limit, gradient_before.median / key_limit, gradient_before.high / key_limit},
-                     "%.1e") + " of equal shares'",
+                text(spread{gradient_before.low / key_limit, gradient_before.median / key_limit,
+                            gradient_before.high / key_limit},
+                     "%.1e") +
+                    " of equal shares'",
                 gradient_before.median < vanished * key_limit);
-    found.claim("after: it does not, > 10 %",
-                text(spread{gradient_after.low / key_limit, gradient_after.median / key_limit, gradient_after.high / key_limit},
-                     "%.2f") + " of equal shares'",
-                gradient_after.median > alive * key_limit);
+    found.claim(
+        "after: it does not, > 10 %",
+        text(spread{gradient_after.low / key_limit, gradient_after.median / key_limit, gradient_after.high / key_limit},
+             "%.2f") +
+            " of equal shares'",
+        gradient_after.median > alive * key_limit);
     found.not_asked(format("shown, not claimed: a whole row's Jacobian norm at d = %zu", head_size),
                     text(spread_of(before.row_gradient), "%.3f") + " → " + text(spread_of(after.row_gradient), "%.3f"));
 }
 
 void sweep_head_size(results& found, const common_options& options, std::size_t tokens)
 {
-    csv_writer curve({"head_size", "low_before", "median_before", "high_before", "low_after", "median_after", "high_after"});
+    csv_writer curve(
+        {"head_size", "low_before", "median_before", "high_before", "low_after", "median_after", "high_after"});
     spread last_before{}, last_after{};
     constexpr std::size_t largest = 1024;
     for (std::size_t size = 2; size <= largest; size *= 2) {
@@ -138,14 +147,16 @@ void sweep_head_size(results& found, const common_options& options, std::size_t 
         }
         last_before = spread_of(before);
         last_after = spread_of(after);
-        curve.row(size, last_before.low, last_before.median, last_before.high, last_after.low, last_after.median, last_after.high);
+        curve.row(size, last_before.low, last_before.median, last_before.high, last_after.low, last_after.median,
+                  last_after.high);
     }
     curve.save(options.output / "03_head_size.csv");
     const double limit = uniform_jacobian(tokens);
     found.claim(format("before, d = %zu: the median row's Jacobian vanishes, < 1 %% of equal shares'", largest),
                 text(last_before, "%.1e") + format(", %.2f %%", 100 * last_before.median / limit),
                 last_before.median < vanished * limit);
-    found.claim(format("after, d = %zu: it does not, > 10 %%", largest), text(last_after, "%.3f") + format(", %.0f %%", 100 * last_after.median / limit),
+    found.claim(format("after, d = %zu: it does not, > 10 %%", largest),
+                text(last_after, "%.3f") + format(", %.0f %%", 100 * last_after.median / limit),
                 last_after.median > alive * limit);
 }
 
@@ -174,7 +185,8 @@ void gpt2_part(results& found, const std::vector<head_figures>& heads, const std
         }
         const std::string measured = format("%.3f → %.3f", before, after);
         if (prompt == 0) {
-            found.claim("GPT-2, prompt 0: mean normalised entropy 0.064 → 0.536", measured, measured == "0.064 → 0.536");
+            found.claim("GPT-2, prompt 0: mean normalised entropy 0.064 → 0.536", measured,
+                        measured == "0.064 → 0.536");
         } else {
             // L^0.1 = 1.2 of 6 keys in effect is hardly a choice; L^(1/3) = 1.8 is one.
             found.claim(format("GPT-2, prompt %zu: mean normalised entropy from < 0.1 to > 1/3", prompt), measured,
@@ -200,8 +212,10 @@ void gpt2_part(results& found, const std::vector<head_figures>& heads, const std
     found.claim("GPT-2: one key holds nearly all before, > 0.9 in the median head; not after",
                 text(largest_before, "%.3f") + " → " + text(largest_after, "%.3f"),
                 largest_before.median > 0.9 && largest_after.median < 0.9);
-    const spread before = spread_of(over_heads(heads, [](const head_figures& h) { return h.before.jacobian / uniform_jacobian(h.keys); }));
-    const spread after = spread_of(over_heads(heads, [](const head_figures& h) { return h.after.jacobian / uniform_jacobian(h.keys); }));
+    const spread before = spread_of(
+        over_heads(heads, [](const head_figures& h) { return h.before.jacobian / uniform_jacobian(h.keys); }));
+    const spread after =
+        spread_of(over_heads(heads, [](const head_figures& h) { return h.after.jacobian / uniform_jacobian(h.keys); }));
     found.claim("GPT-2, before: the median head's Jacobian vanishes, < 1 % of equal shares'", text(before, "%.1e"),
                 before.median < vanished);
     found.claim("GPT-2, after: it does not, > 10 %", text(after, "%.2f"), after.median > alive);
@@ -209,13 +223,15 @@ void gpt2_part(results& found, const std::vector<head_figures>& heads, const std
 
 void draw_figures(const std::filesystem::path& output, std::size_t tokens, std::size_t head_size, double limit)
 {
-    draw(output, "03_softmax_scatter", {1200, 430}, format(R"(set multiplot layout 1,3
+    draw(output, "03_softmax_scatter", {1200, 430},
+         format(R"(set multiplot layout 1,3
 set title 'Shares, %1$zu × %1$zu scores, d = %2$zu'
 set xlabel 'softmax(QKᵀ)'; set ylabel 'softmax(QKᵀ/√d)'; set xrange [-0.02:1.02]
 plot '03_scatter.csv' skip 1 using 1:2 pt 7 ps 0.3 lc rgb blue notitle
 set title 'Negative logarithms of the shares'; set autoscale x; set xrange [0:*]; set yrange [0:*]
 set xlabel '−log softmax(QKᵀ)'; set ylabel '−log softmax(QKᵀ/√d)'; set key right bottom
-plot '03_scatter.csv' skip 1 using 3:4 pt 7 ps 0.3 lc rgb blue notitle, log(%1$zu) dt 2 lc rgb '#404040' title 'ln n: equal shares'
+plot '03_scatter.csv' skip 1 using 3:4 pt 7 ps 0.3 lc rgb blue notitle, \
+     log(%1$zu) dt 2 lc rgb '#404040' title 'ln n: equal shares'
 set title "Jacobian norm of the median row"; set logscale xy; set xrange [2:1024]; set yrange [1e-7:2]
 set format y '10^{%%T}'; set xlabel 'head size d'; set ylabel '‖diag(p) − p pᵀ‖'; set key left bottom
 set xtics (2, 8, 32, 128, 512); set style fill transparent solid 0.25 noborder
@@ -224,7 +240,8 @@ plot '03_head_size.csv' skip 1 using 1:2:4 with filledcurves lc rgb red notitle,
      '' skip 1 using 1:5:7 with filledcurves lc rgb blue notitle, \
      '' skip 1 using 1:6 with linespoints pt 7 ps 0.6 lw 1.5 lc rgb blue title 'after', \
      %3$.6g dt 2 lc rgb '#404040' title 'equal shares'
-unset multiplot)", tokens, head_size, limit));
+unset multiplot)",
+                tokens, head_size, limit));
 
     draw(output, "03_gpt2_heads", {1200, 450}, R"(set multiplot layout 1,3
 set xrange [-0.5:11.5]; set yrange [11.5:-0.5]; set cbrange [0:1]; set xtics 0,1,11; set ytics 0,1,11; unset grid
@@ -236,7 +253,8 @@ plot '03_heads.csv' skip 1 using 2:1:3 with image pixels notitle
 set title 'GPT-2 as it is, with 1/√64'
 plot '03_heads.csv' skip 1 using 2:1:4 with image pixels notitle
 set title 'Mean over the heads of a layer, five prompts'; set border 3; set grid
-set yrange [0:1]; set xtics 0,1,11; set ytics autofreq; set xlabel 'layer'; set ylabel 'entropy / ln L'; set key right top
+set yrange [0:1]; set xtics 0,1,11; set ytics autofreq; set xlabel 'layer'; set ylabel 'entropy / ln L'
+set key right top
 plot '03_layers.csv' skip 1 using 1:3 with points pt 7 ps 0.7 lc rgb red title 'without 1/√64', \
      '' skip 1 using 1:4 with points pt 7 ps 0.7 lc rgb blue title 'with 1/√64'
 unset multiplot)");
@@ -254,16 +272,20 @@ int main(int argc, char** argv)
     bool record = false;
     options.add_to(app);
     app.add_option("--tokens", tokens, "rows of Q and of K")->check(CLI::Range(2, 1024))->capture_default_str();
-    app.add_option("--head-size", head_size, "columns of Q and of K")->check(CLI::Range(1, 4096))->capture_default_str();
-    auto* from = app.add_option("--scores", scores, "GPT-2's q·k and probabilities (gpt2-attention.safetensors); without it, "
-                                                    "the recorded figures are shown");
+    app.add_option("--head-size", head_size, "columns of Q and of K")
+        ->check(CLI::Range(1, 4096))
+        ->capture_default_str();
+    auto* from = app.add_option("--scores", scores,
+                                "GPT-2's q·k and probabilities (gpt2-attention.safetensors); without it, "
+                                "the recorded figures are shown");
     app.add_flag("--record", record, "keep GPT-2's figures as the recorded ones")->needs(from);
 
     return run(app, argc, argv, options, [&] {
         results found("03_softmax_before_and_after_scaling", "Experiment 3: softmax before and after scaling");
         const heads_source gpt2 = load_heads(scores);
-        found.note(format("%zu draws of Q and K, %zu × %zu; median and 5 … 95 %% over the draws (GPT-2: over heads and prompts).",
-                          options.trials, tokens, head_size));
+        found.note(format(
+            "%zu draws of Q and K, %zu × %zu; median and 5 … 95 %% over the draws (GPT-2: over heads and prompts).",
+            options.trials, tokens, head_size));
         found.note(gpt2.note);
         if (record) {
             save_heads(gpt2.heads, recorded_heads);
@@ -273,13 +295,15 @@ int main(int argc, char** argv)
         gpt2_part(found, gpt2.heads, options.output);
 
         draw_figures(options.output, tokens, head_size, uniform_jacobian(tokens));
-        found.figure("03_softmax_scatter", "Random matrices: the same scores with and without 1/√d; right, what a row's "
-                                           "gradient does as heads grow.");
+        found.figure("03_softmax_scatter",
+                     "Random matrices: the same scores with and without 1/√d; right, what a row's "
+                     "gradient does as heads grow.");
         found.figure("03_gpt2_heads", "GPT-2's 144 heads: entropy of the last query's row, mean over five prompts.");
-        found.conclude("Without 1/√d a few keys hold all the mass and the median key gets neither share nor gradient; with it "
-                       "the mass spreads and every key can learn. On 50 × 50 random matrices whole rows still pass a gradient "
-                       "on, through the two or three keys that win; they stop doing so as heads grow. In GPT-2 half of the "
-                       "heads would be dead without the factor.");
+        found.conclude(
+            "Without 1/√d a few keys hold all the mass and the median key gets neither share nor gradient; with it "
+            "the mass spreads and every key can learn. On 50 × 50 random matrices whole rows still pass a gradient "
+            "on, through the two or three keys that win; they stop doing so as heads grow. In GPT-2 half of the "
+            "heads would be dead without the factor.");
         return found.finish(options.output);
     });
 }

@@ -3,13 +3,13 @@
 //
 //     y = γ (x − mean(x)) / √(var(x) + ε) + β
 //
-// The fraction has mean 0 and variance 1 whatever x was, so γ alone decides how large a component leaves the layer, and β
-// where it is centred. Training starts from γ = 1, β = 0. Where it ended, for each of the 25 normalisations of GPT-2 124M
-// (19,200 γ, 19,200 β), is read off the checkpoint here: mostly γ between 0.2 and 0.4 and β next to 0, so that LayerNorm
-// mostly shrinks. The axis of counts is logarithmic, or the exceptions (γ up to 17) would not be seen.
+// The fraction has mean 0 and variance 1 whatever x was, so γ alone decides how large a component leaves the layer, and
+// β where it is centred. Training starts from γ = 1, β = 0. Where it ended, for each of the 25 normalisations of GPT-2
+// 124M (19,200 γ, 19,200 β), is read off the checkpoint here: mostly γ between 0.2 and 0.4 and β next to 0, so that
+// LayerNorm mostly shrinks. The axis of counts is logarithmic, or the exceptions (γ up to 17) would not be seen.
 //
-// Any other safetensors checkpoint works as well (BERT, Llama, ViT, ...; RMSNorm has no β); GPT-2's figures are not asked
-// of it.
+// Any other safetensors checkpoint works as well (BERT, Llama, ViT, ...; RMSNorm has no β); GPT-2's figures are not
+// asked of it.
 #include "support/layer_norm_figures.hpp"
 #include "support/plot.hpp"
 #include "support/program.hpp"
@@ -70,7 +70,8 @@ plot "< grep ^beta 04_histogram.csv" using (0.5*($2+$3)):4:($3-$2) with boxes lc
     // Names stay legible up to about thirty.
     const std::size_t step = (figures.layers.size() + 29) / 30;
     script = format(R"(set multiplot layout %d,1 title %s noenhanced
-set xrange [-0.7:%zu-0.3]; set grid noxtics; set xtics rotate by -55 noenhanced; set lmargin 10; set bmargin 6; set key center top
+set xrange [-0.7:%zu-0.3]; set grid noxtics; set xtics rotate by -55 noenhanced; set lmargin 10
+set bmargin 6; set key center top
 label(i, name) = int(i) %% %zu == 0 ? name : ''
 set ylabel 'γ'; set yrange [*:*]
 plot "< grep ,gamma, 04_layers.csv | grep -v ^total," using 0:8:7:9:xtic(label($0, strcol(1))) with yerrorbars \
@@ -119,8 +120,9 @@ void claim_all(results& found, const checkpoint_figures& figures)
     // parameters in ten within 0.1, which γ, for one, would fail.
     ask("γ is mostly in 0.2 … 0.4", format("%.1f %%", 100 * gamma.share), gamma.share > 0.5);
     ask("β is around 0: |mean| < sd / 10, |β| < 0.1 for 90 %",
-        beta.all.count == 0 ? "no β"
-                            : format("mean %.4f, sd %.4f, %.1f %%", beta.all.mean, beta.all.standard_deviation, 100 * beta.share),
+        beta.all.count == 0
+            ? "no β"
+            : format("mean %.4f, sd %.4f, %.1f %%", beta.all.mean, beta.all.standard_deviation, 100 * beta.share),
         std::abs(beta.all.mean) < beta.all.standard_deviation / 10 && beta.share > 0.9);
     ask("LayerNorm mostly shrinks: γ < 1", format("%.1f %%", 100 * gamma.below_one), gamma.below_one > 0.5);
 
@@ -165,8 +167,9 @@ int main(int argc, char** argv)
     std::filesystem::path checkpoint;
     bool record = false;
     options.add_to(app, false);
-    auto* from = app.add_option("--checkpoint", checkpoint, "any safetensors file with LayerNorm or RMSNorm parameters; "
-                                                            "without it, the recorded figures of GPT-2 are shown");
+    auto* from = app.add_option("--checkpoint", checkpoint,
+                                "any safetensors file with LayerNorm or RMSNorm parameters; "
+                                "without it, the recorded figures of GPT-2 are shown");
     app.add_flag("--record", record, "keep the checkpoint's figures as the recorded ones")->needs(from);
 
     return run(app, argc, argv, options, [&] {
@@ -177,10 +180,11 @@ int main(int argc, char** argv)
         const checkpoint_figures figures = real ? measure(checkpoint) : read_recorded(recorded_layers, recorded_bins);
 
         const parameter_figures& gamma = figures.total.gamma;
-        found.note(real ? "Computed from " + checkpoint.filename().string() + "."
-                        : "These are recorded figures: this program computed them from GPT-2's real parameters and keeps them "
-                          "in examples/data. To fetch the parameters (150 KB) and compute them again: "
-                          "scripts/fetch-gpt2-layernorm, then run this with --checkpoint and the file it wrote.");
+        found.note(
+            real ? "Computed from " + checkpoint.filename().string() + "."
+                 : "These are recorded figures: this program computed them from GPT-2's real parameters and keeps them "
+                   "in examples/data. To fetch the parameters (150 KB) and compute them again: "
+                   "scripts/fetch-gpt2-layernorm, then run this with --checkpoint and the file it wrote.");
         found.note(format("%zu normalisations, %zu γ, %zu β.", figures.layers.size(), gamma.all.count,
                           figures.total.beta.all.count));
         print_layers(figures);
@@ -193,17 +197,19 @@ int main(int argc, char** argv)
             save_bins(figures, recorded_bins);
         }
         draw_figures(options.output, figures, real ? checkpoint.filename().string() : "GPT-2 124M (recorded)");
-        found.figure("04_layer_norm_histograms", "All γ and all β, counted in bins; the axis of counts is logarithmic.");
+        found.figure("04_layer_norm_histograms",
+                     "All γ and all β, counted in bins; the axis of counts is logarithmic.");
         found.figure("04_layer_norm_layers", "Normalisation by normalisation: median and 5 … 95 % range.");
-        found.conclude(is_gpt2(figures)
-                           ? format("Half of GPT-2's γ are below %.2f and %.1f %% are below 1, while β stays next to 0: after "
-                                    "standardising, LayerNorm mostly shrinks what it passes on and leaves it centred. The "
-                                    "exceptions are the final normalisation, which amplifies before the vocabulary is read "
-                                    "off, and the second one of the first layer, most of whose γ exceed 1.",
-                                    gamma.median, 100 * gamma.below_one)
-                           : format("In this checkpoint half of the γ are below %.3g, %.1f %% are below 1. The study's claims "
-                                    "are about GPT-2 and were not asked of it.",
-                                    gamma.median, 100 * gamma.below_one));
+        found.conclude(
+            is_gpt2(figures)
+                ? format("Half of GPT-2's γ are below %.2f and %.1f %% are below 1, while β stays next to 0: after "
+                         "standardising, LayerNorm mostly shrinks what it passes on and leaves it centred. The "
+                         "exceptions are the final normalisation, which amplifies before the vocabulary is read "
+                         "off, and the second one of the first layer, most of whose γ exceed 1.",
+                         gamma.median, 100 * gamma.below_one)
+                : format("In this checkpoint half of the γ are below %.3g, %.1f %% are below 1. The study's claims "
+                         "are about GPT-2 and were not asked of it.",
+                         gamma.median, 100 * gamma.below_one));
         return found.finish(options.output);
     });
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Experiment 5: attention's 1/√d is a temperature.
 //
-//     softmax(z / T):   T → 0 picks the largest logit,  T → ∞ makes all alike,  and in between the entropy grows with T.
+//     softmax(z / T):   T → 0 picks the largest logit,  T → ∞ makes all alike,  and in between the entropy grows with
+//     T.
 //
 // Attention computes softmax(QKᵀ/√d), which is softmax(QKᵀ) at the temperature T = √d. The scores QKᵀ spread by √d
-// (experiment 1), so what counts for how sharp the softmax is, is T/√d alone: plotted over T, every head size has a curve of
-// its own; plotted over T/√d they are one. Attention sits at T/√d = 1 whatever its head size.
+// (experiment 1), so what counts for how sharp the softmax is, is T/√d alone: plotted over T, every head size has a
+// curve of its own; plotted over T/√d they are one. Attention sits at T/√d = 1 whatever its head size.
 //
 // GPT-2 (--scores FILE) has both: 144 heads of size 64, trained at T = 8, and next-token logits, which are sampled at
 // T around 1. Of those, at high T, only the spread counts: H/ln n = 1 − (σ/T)² / (2 ln n) + ..., as for any logits.
@@ -77,7 +78,8 @@ void same_thing(results& found, const common_options& options, std::size_t token
         // Σ|q k| ≤ |q| |k|, which for N(0, 1) is below 2 d; a logit's error counts twice, in numerator and denominator.
         const auto probabilities = sd::attention_scores(q, k, sd::score_stage::probabilities);
         attention_worst = std::max(attention_worst, largest_relative_difference(probabilities, at_temperature));
-        attention_bound = std::max(attention_bound, epsilon * (2 * sd::softmax_max_ulp + 2 * static_cast<double>(d + 2) * 2 * root));
+        attention_bound =
+            std::max(attention_bound, epsilon * (2 * sd::softmax_max_ulp + 2 * static_cast<double>(d + 2) * 2 * root));
 
         // The other way round: which temperature makes the raw scores as sharp as attention is?
         const xt::xtensor<double, 1> row = xt::view(scores, 0, xt::all());
@@ -86,11 +88,13 @@ void same_thing(results& found, const common_options& options, std::size_t token
     found.claim("softmax(s, T = √d) = softmax(s/√d) up to rounding",
                 format("relative difference ≤ %.1e, bound %.1e", worst, worst_bound), worst <= worst_bound);
     found.claim("attention(q, k) weighs with softmax(QKᵀ, T = √d)",
-                format("relative difference ≤ %.1e, bound %.1e", attention_worst, attention_bound), attention_worst <= attention_bound);
+                format("relative difference ≤ %.1e, bound %.1e", attention_worst, attention_bound),
+                attention_worst <= attention_bound);
     // Half of a double's digits: the temperature is the solution of an equation for the entropy.
     const sd::summary t = sd::summarize(xt::adapt(temperatures));
     const double off = std::max(t.maximum - 1, 1 - t.minimum);
-    found.claim("the T that gives QKᵀ attention's entropy is √d", format("T/√d = 1 to %.1e", off), off <= std::sqrt(epsilon));
+    found.claim("the T that gives QKᵀ attention's entropy is √d", format("T/√d = 1 to %.1e", off),
+                off <= std::sqrt(epsilon));
 }
 
 void one_curve(results& found, const common_options& options, std::size_t tokens)
@@ -136,7 +140,8 @@ void one_curve(results& found, const common_options& options, std::size_t tokens
     double apart_over_t = 0;
     for (std::size_t s = 1; s < head_sizes.size(); ++s) {
         for (std::size_t step = 0; step + steps_per_octave < steps; ++step) { // √d doubles from one size to the next
-            apart_over_t = std::max(apart_over_t, std::abs(bands[s][step].median - bands[s - 1][step + steps_per_octave].median));
+            apart_over_t =
+                std::max(apart_over_t, std::abs(bands[s][step].median - bands[s - 1][step + steps_per_octave].median));
         }
     }
     found.claim("over T/√d all head sizes have one curve, closer than draws of one size (5 … 95 %)",
@@ -153,7 +158,8 @@ void gpt2_part(results& found, const std::vector<sharpness>& rows)
             return s.what == what && s.prompt == prompt && s.temperature == temperature;
         });
         if (row == rows.end()) {
-            throw std::runtime_error(format("GPT-2's figures hold no %s of prompt %zu at T = %g", what, prompt, temperature));
+            throw std::runtime_error(
+                format("GPT-2's figures hold no %s of prompt %zu at T = %g", what, prompt, temperature));
         }
         return *row;
     };
@@ -177,17 +183,19 @@ void gpt2_part(results& found, const std::vector<sharpness>& rows)
     found.claim("GPT-2: heads at T = √64 are as sharp as the model's own, to 2e-5",
                 format("entropy / ln L %s, %.1g off", heads_text.c_str(), off), off <= 2e-5);
     // Ties keep the cold end above 0: two equal logits alone are ln 2 / ln 50257 = 0.064.
-    found.claim("GPT-2: T takes next-token logits from one token (< 0.1) to all (> 0.99)",
-                format("%.3f at T = 1/16, %.4f at T = 16; tokens in effect at T = 1: %s", cold, hot, tokens_text.c_str()),
-                cold < 0.1 && hot > 0.99);
+    found.claim(
+        "GPT-2: T takes next-token logits from one token (< 0.1) to all (> 0.99)",
+        format("%.3f at T = 1/16, %.4f at T = 16; tokens in effect at T = 1: %s", cold, hot, tokens_text.c_str()),
+        cold < 0.1 && hot > 0.99);
     // The next term is (σ/T)³ skewness / (3 ln n): 0.02 at σ/T = 1.13 for a skewness of ½.
-    found.claim("GPT-2: from T = 4 on only σ/T counts: H/ln n = 1 − (σ/T)²/(2 ln n), to 0.02", format("at most %.3f off", law),
-                law <= 0.02);
+    found.claim("GPT-2: from T = 4 on only σ/T counts: H/ln n = 1 − (σ/T)²/(2 ln n), to 0.02",
+                format("at most %.3f off", law), law <= 0.02);
 }
 
 void draw_figure(const std::filesystem::path& output, std::size_t tokens)
 {
-    draw(output, "05_temperature", {1200, 430}, format(R"(set multiplot layout 1,3
+    draw(output, "05_temperature", {1200, 430},
+         format(R"(set multiplot layout 1,3
 set logscale x 2; set yrange [0:1.02]; set ylabel 'entropy / ln n'; set key right bottom; set format x '%%g'
 set style fill transparent solid 0.25 noborder
 array colour[4] = [blue, red, green, orange]; array size[4] = [16, 64, 256, 1024]
@@ -205,7 +213,8 @@ set label 1 ' T = √64' at 8, graph 0.05 left tc rgb blue
 set label 2 "next-token\nlogits" at 0.075, 0.65 tc rgb red; set label 3 "heads:\nq·k" at 13, 0.6 tc rgb blue
 plot for [p=0:4] sprintf("< grep '^heads,%%d,' 05_gpt2.csv", p) using 3:4 with lines lw 1.5 lc rgb blue notitle, \
      for [p=0:4] sprintf("< grep '^next_token,%%d,' 05_gpt2.csv", p) using 3:4 with lines lw 1.5 lc rgb red notitle
-unset multiplot)", tokens));
+unset multiplot)",
+                tokens));
 }
 
 } // namespace
@@ -219,20 +228,24 @@ int main(int argc, char** argv)
     bool record = false;
     options.add_to(app);
     app.add_option("--tokens", tokens, "rows of Q and of K")->check(CLI::Range(2, 512))->capture_default_str();
-    auto* from = app.add_option("--scores", scores, "GPT-2's q·k and next-token logits (gpt2-attention.safetensors); without "
-                                                    "it, the recorded figures are shown");
+    auto* from = app.add_option("--scores", scores,
+                                "GPT-2's q·k and next-token logits (gpt2-attention.safetensors); without "
+                                "it, the recorded figures are shown");
     app.add_flag("--record", record, "keep GPT-2's figures as the recorded ones")->needs(from);
 
     return run(app, argc, argv, options, [&] {
         results found("05_temperature", "Experiment 5: temperature");
         const bool real = !scores.empty();
-        const auto gpt2 = real ? measure_temperatures(sd::safetensors_file(scores)) : read_temperatures(recorded_temperatures);
-        found.note(format("%zu draws of Q and K, %zu tokens, head sizes 16, 64, 256 and 1024.", options.trials, tokens));
-        found.note(real ? "GPT-2's figures are computed from the model's own q·k and next-token logits in " +
-                              scores.filename().string() + "."
-                        : "GPT-2's figures are recorded ones: this program computed them from the model's own q·k and "
-                          "next-token logits and keeps them in examples/data. Give the numbers with --scores to compute "
-                          "them again.");
+        const auto gpt2 =
+            real ? measure_temperatures(sd::safetensors_file(scores)) : read_temperatures(recorded_temperatures);
+        found.note(
+            format("%zu draws of Q and K, %zu tokens, head sizes 16, 64, 256 and 1024.", options.trials, tokens));
+        found.note(real
+                       ? "GPT-2's figures are computed from the model's own q·k and next-token logits in " +
+                             scores.filename().string() + "."
+                       : "GPT-2's figures are recorded ones: this program computed them from the model's own q·k and "
+                         "next-token logits and keeps them in examples/data. Give the numbers with --scores to compute "
+                         "them again.");
         if (record) {
             save_temperatures(gpt2, recorded_temperatures);
         }
@@ -243,9 +256,10 @@ int main(int argc, char** argv)
 
         draw_figure(options.output, tokens);
         found.figure("05_temperature", "Entropy against temperature; bands are 5 … 95 % of the draws.");
-        found.conclude("Dividing the scores by √d and running the softmax at temperature √d are the same thing. Only T/√d "
-                       "decides how sharp attention is, so the factor keeps every head size at the same point of one curve. "
-                       "The knob that makes a sampled text bolder or safer and the 1/√d inside each head are one operation.");
+        found.conclude(
+            "Dividing the scores by √d and running the softmax at temperature √d are the same thing. Only T/√d "
+            "decides how sharp attention is, so the factor keeps every head size at the same point of one curve. "
+            "The knob that makes a sampled text bolder or safer and the 1/√d inside each head are one operation.");
         return found.finish(options.output);
     });
 }

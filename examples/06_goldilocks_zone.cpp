@@ -5,13 +5,15 @@
 //
 //   Too small: e^s ≈ 1 + s, all shares are alike and tokens cannot be told apart. To second order the entropy is
 //       H = ln n − σ²/2;                 below σ = √(0.02 ln n) it is within 1 % of ln n: flat.
-//   Too large: Σ e^s is carried by the few largest terms. In the random-energy model (Derrida 1981) that happens where the
+//   Too large: Σ e^s is carried by the few largest terms. In the random-energy model (Derrida 1981) that happens where
+//   the
 //       number of logits near the value that dominates, n exp(−σ²/2), falls below one:
 //                                        σ = √(2 ln n): saturated. One key has nearly everything, the others nothing.
 //   In between H/ln n ≈ 1 − σ²/(2 ln n), and the softmax both tells keys apart and passes gradients on.
 //
-// The boundaries are scaledot's flatness_threshold(n) and saturation_threshold(n). The transition is sharp only for many keys;
-// for 50 it is a bend. GPT-2's heads (--scores FILE) are put on the same picture, with and without their 1/√64.
+// The boundaries are scaledot's flatness_threshold(n) and saturation_threshold(n). The transition is sharp only for
+// many keys; for 50 it is a bend. GPT-2's heads (--scores FILE) are put on the same picture, with and without their
+// 1/√64.
 #include "support/gpt2_heads.hpp"
 #include "support/plot.hpp"
 #include "support/program.hpp"
@@ -62,7 +64,9 @@ zone_point measure(const xt::xtensor<double, 2>& rows, double deviation)
         const auto at = sd::quantiles(values, {0.05, 0.5, 0.95});
         return spread{at[0] / unit, at[1] / unit, at[2] / unit};
     };
-    return {deviation, over(figures.entropy, std::log(static_cast<double>(keys))), over(figures.max_probability, 1),
+    return {deviation,
+            over(figures.entropy, std::log(static_cast<double>(keys))),
+            over(figures.max_probability, 1),
             over(figures.jacobian_norm, uniform_jacobian(keys)),
             sd::summarize(figures.entropy).mean / std::log(static_cast<double>(keys)),
             sd::summarize(figures.jacobian_norm).mean / uniform_jacobian(keys)};
@@ -71,12 +75,12 @@ zone_point measure(const xt::xtensor<double, 2>& rows, double deviation)
 std::vector<zone_point> measure_curve(const xt::xtensor<double, 2>& rows, const std::filesystem::path& path)
 {
     std::vector<zone_point> points;
-    csv_writer curve({"sd", "entropy_low", "entropy", "entropy_high", "largest_low", "largest", "largest_high", "jacobian_low",
-                      "jacobian", "jacobian_high", "jacobian_mean"});
+    csv_writer curve({"sd", "entropy_low", "entropy", "entropy_high", "largest_low", "largest", "largest_high",
+                      "jacobian_low", "jacobian", "jacobian_high", "jacobian_mean"});
     for (int step = 0; step <= 80; ++step) {
         const zone_point p = measure(rows, std::pow(10.0, -2 + step / 20.0)); // σ from 0.01 to 100
-        curve.row(p.deviation, p.entropy.low, p.entropy.median, p.entropy.high, p.largest.low, p.largest.median, p.largest.high,
-                  p.jacobian.low, p.jacobian.median, p.jacobian.high, p.mean_jacobian);
+        curve.row(p.deviation, p.entropy.low, p.entropy.median, p.entropy.high, p.largest.low, p.largest.median,
+                  p.largest.high, p.jacobian.low, p.jacobian.median, p.jacobian.high, p.mean_jacobian);
         points.push_back(p);
     }
     curve.save(path);
@@ -117,7 +121,8 @@ void claim_zone(results& found, const xt::xtensor<double, 2>& rows, const std::v
 
     const zone_point at_flat = measure(rows, flat);
     // 1 % is the second-order figure of N(0, σ²); a draw's own variance scatters by √(2/n).
-    const double scatter = 3 * std::sqrt(2.0 / static_cast<double>(keys)) / std::sqrt(static_cast<double>(rows.shape(0)));
+    const double scatter =
+        3 * std::sqrt(2.0 / static_cast<double>(keys)) / std::sqrt(static_cast<double>(rows.shape(0)));
     const double missing = 100 * (1 - at_flat.entropy.median);
     found.claim(format("at σ = √(0.02 ln n) = %.2f the softmax is uniform but for 1 %% (± 10 %% and sampling)", flat),
                 format("1 − H/ln n = %.2f %%", missing), std::abs(missing - 1) <= 0.1 + scatter);
@@ -129,13 +134,15 @@ void claim_zone(results& found, const xt::xtensor<double, 2>& rows, const std::v
         }
     }
     // Half way up the formula has come down to 0.75; a twentieth off is a fifth of that way.
-    found.claim("from there to half of √(2 ln n), H/ln n = 1 − σ²/(2 ln n) to 0.05", format("at most %.3f off", off), off <= 0.05);
+    found.claim("from there to half of √(2 ln n), H/ln n = 1 − σ²/(2 ln n) to 0.05", format("at most %.3f off", off),
+                off <= 0.05);
 
     const zone_point at_saturated = measure(rows, saturated);
     found.claim(format("at σ = √(2 ln n) = %.2f the mean entropy is below half of ln n", saturated),
                 format("%.3f; median ", at_saturated.mean_entropy) + text(at_saturated.entropy, "%.2f"),
                 at_saturated.mean_entropy < 0.5);
-    // Beyond, the model has Σ p² = 1 − √(2 ln n)/σ on average: a half at twice the threshold, which takes one dominant key.
+    // Beyond, the model has Σ p² = 1 − √(2 ln n)/σ on average: a half at twice the threshold, which takes one dominant
+    // key.
     const zone_point beyond = measure(rows, 2 * saturated);
     found.claim("at twice that, one key outweighs all the others: largest share > 0.5", text(beyond.largest, "%.2f"),
                 beyond.largest.median > 0.5);
@@ -149,8 +156,8 @@ void claim_zone(results& found, const xt::xtensor<double, 2>& rows, const std::v
         peak = p.mean_jacobian > peak->mean_jacobian ? &p : peak;
     }
     // Equal shares are what an untrained head starts from; a gradient of that size is one to learn with.
-    found.claim("inside the zone 95 % of rows pass on at least 80 % of equal shares' gradient", format("at least %.0f %%", 100 * lowest_inside),
-                lowest_inside >= 0.8);
+    found.claim("inside the zone 95 % of rows pass on at least 80 % of equal shares' gradient",
+                format("at least %.0f %%", 100 * lowest_inside), lowest_inside >= 0.8);
     found.claim("the gradient is largest at the zone's upper end: within a factor 2 of √(2 ln n)",
                 format("mean norm %.2f of equal shares' at σ = %.2f", peak->mean_jacobian, peak->deviation),
                 peak->deviation > saturated / 2 && peak->deviation < saturated * 2);
@@ -158,7 +165,8 @@ void claim_zone(results& found, const xt::xtensor<double, 2>& rows, const std::v
                 curve.back().jacobian.median < 0.01);
 }
 
-void claim_gpt2(results& found, const std::vector<head_figures>& heads, const std::filesystem::path& output)
+// Returns what to conclude.
+std::string claim_gpt2(results& found, const std::vector<head_figures>& heads, const std::filesystem::path& output)
 {
     csv_writer points({"sd_before", "entropy_before", "largest_before", "jacobian_before", "sd_after", "entropy_after",
                        "largest_after", "jacobian_after"});
@@ -169,18 +177,22 @@ void claim_gpt2(results& found, const std::vector<head_figures>& heads, const st
         saturated_before += sd::classify_logits(h.logit_spread, h.keys) == sd::logit_zone::saturated ? 1 : 0;
         balanced_after += sd::classify_logits(scaled, h.keys) == sd::logit_zone::balanced ? 1 : 0;
         flat_after += sd::classify_logits(scaled, h.keys) == sd::logit_zone::flat ? 1 : 0;
-        points.row(h.logit_spread, h.before.entropy, h.before.largest, h.before.jacobian / unit, scaled, h.after.entropy,
-                   h.after.largest, h.after.jacobian / unit);
+        points.row(h.logit_spread, h.before.entropy, h.before.largest, h.before.jacobian / unit, scaled,
+                   h.after.entropy, h.after.largest, h.after.jacobian / unit);
     }
     points.save(output / "06_gpt2.csv");
     const auto all = static_cast<double>(heads.size());
     found.claim("GPT-2 without 1/√64: nearly all heads are saturated, > 90 %",
-                format("%zu of %zu, %.0f %%", saturated_before, heads.size(), 100 * static_cast<double>(saturated_before) / all),
+                format("%zu of %zu, %.0f %%", saturated_before, heads.size(),
+                       100 * static_cast<double>(saturated_before) / all),
                 static_cast<double>(saturated_before) > 0.9 * all);
     found.claim("GPT-2 as it is: most heads are in the zone, > 50 %",
-                format("%zu, %.0f %%; %zu flat, %zu saturated", balanced_after, 100 * static_cast<double>(balanced_after) / all,
-                       flat_after, heads.size() - balanced_after - flat_after),
+                format("%zu, %.0f %%; %zu flat, %zu saturated", balanced_after,
+                       100 * static_cast<double>(balanced_after) / all, flat_after,
+                       heads.size() - balanced_after - flat_after),
                 static_cast<double>(balanced_after) > 0.5 * all);
+    return format("Without its factor %.0f %% of GPT-2's heads would be saturated; with it %.0f %% are inside.",
+                  100 * static_cast<double>(saturated_before) / all, 100 * static_cast<double>(balanced_after) / all);
 }
 
 void draw_figures(const std::filesystem::path& output, std::size_t keys)
@@ -191,31 +203,43 @@ set object 1 rectangle from flat, graph 0 to saturated, graph 1 behind fc rgb '#
 )",
                       sd::flatness_threshold(n), sd::saturation_threshold(n));
     };
-    draw(output, "06_goldilocks_zone", {1200, 450},
-         format("set multiplot layout 1,2 title 'Softmax of %zu Gaussian logits; green: the zone'\n", keys) + zone(keys) +
-             R"(set logscale x; set xlabel 'standard deviation σ of the logits'; set format x '%g'; set xrange [0.01:100]
-set style fill transparent solid 0.25 noborder; set yrange [-0.13:1.5]; set ytics 0,0.2,1; set ylabel 'entropy / ln n, largest share'
+    draw(
+        output, "06_goldilocks_zone", {1200, 450},
+        format("set multiplot layout 1,2 title 'Softmax of %zu Gaussian logits; green: the zone'\n", keys) +
+            zone(keys) +
+            R"(set logscale x; set xlabel 'standard deviation σ of the logits'; set format x '%g'; set xrange [0.01:100]
+set style fill transparent solid 0.25 noborder; set yrange [-0.13:1.5]; set ytics 0,0.2,1
+set ylabel 'entropy / ln n, largest share'
 set label 1 'flat' at sqrt(0.01*flat), graph 0.04 center front tc rgb '#404040'
 set label 2 'balanced' at sqrt(flat*saturated), graph 0.04 center front tc rgb '#404040'
 set label 3 'saturated' at sqrt(100*saturated), graph 0.04 center front tc rgb '#404040'
 set key left top; set arrow 1 from 1, 0 to 1, 1.02 nohead dt 2 lc rgb '#404040' front
 set label 4 "QKᵀ/√d" at 1, 1.06 center front tc rgb '#404040'
-plot '06_curve.csv' skip 1 using 1:2:4 with filledcurves lc rgb blue notitle, '' skip 1 using 1:3 with lines lw 2 lc rgb blue title 'entropy / ln n', \
-     '' skip 1 using 1:5:7 with filledcurves lc rgb red notitle, '' skip 1 using 1:6 with lines lw 2 lc rgb red title 'largest share (bands: 5 … 95 % of draws)'
+plot '06_curve.csv' skip 1 using 1:2:4 with filledcurves lc rgb blue notitle, \
+     '' skip 1 using 1:3 with lines lw 2 lc rgb blue title 'entropy / ln n', \
+     '' skip 1 using 1:5:7 with filledcurves lc rgb red notitle, \
+     '' skip 1 using 1:6 with lines lw 2 lc rgb red title 'largest share (bands: 5 … 95 % of draws)'
 unset arrow; unset label 4; set ylabel 'Jacobian norm / that of equal shares'; set yrange [-0.4:4.2]; set ytics 0,1,4
-plot '06_curve.csv' skip 1 using 1:8:10 with filledcurves lc rgb green notitle, '' skip 1 using 1:9 with lines lw 2 lc rgb green title 'gradient that passes: median, 5 … 95 %', \
+plot '06_curve.csv' skip 1 using 1:8:10 with filledcurves lc rgb green notitle, \
+     '' skip 1 using 1:9 with lines lw 2 lc rgb green title 'gradient that passes: median, 5 … 95 %', \
      '' skip 1 using 1:11 with lines dt 2 lw 1.5 lc rgb green title 'mean', 1 dt 3 lc rgb '#404040' notitle
 unset multiplot)");
 
     draw(output, "06_gpt2_zone", {1200, 450},
          "set multiplot layout 1,2 title \"GPT-2's 144 heads for five prompts on the zone of 6 keys\"\n" + zone(6) +
-             R"(set logscale x; set xlabel "standard deviation of a head's logits"; set format x '%g'; set xrange [0.1:100]
-set style fill transparent solid 0.25 noborder; set yrange [0:1.2]; set ytics 0,0.2,1; set ylabel 'entropy / ln L'; set key right top
-plot '06_curve_6.csv' skip 1 using 1:2:4 with filledcurves lc rgb grey notitle, '' skip 1 using 1:3 with lines lw 1.5 lc rgb grey title '6 Gaussian logits, 5 … 95 %', \
-     '06_gpt2.csv' skip 1 using 1:2 pt 7 ps 0.35 lc rgb red title 'without 1/√64', '' skip 1 using 5:6 pt 7 ps 0.35 lc rgb blue title 'with 1/√64'
+             R"(set logscale x; set xlabel "standard deviation of a head's logits"; set format x '%g'
+set xrange [0.1:100]
+set style fill transparent solid 0.25 noborder; set yrange [0:1.2]; set ytics 0,0.2,1
+set ylabel 'entropy / ln L'; set key right top
+plot '06_curve_6.csv' skip 1 using 1:2:4 with filledcurves lc rgb grey notitle, \
+     '' skip 1 using 1:3 with lines lw 1.5 lc rgb grey title '6 Gaussian logits, 5 … 95 %', \
+     '06_gpt2.csv' skip 1 using 1:2 pt 7 ps 0.35 lc rgb red title 'without 1/√64', \
+     '' skip 1 using 5:6 pt 7 ps 0.35 lc rgb blue title 'with 1/√64'
 set ylabel 'Jacobian norm / that of equal shares'; set yrange [0:1.9]; set ytics 0,0.5,1.5
-plot '06_curve_6.csv' skip 1 using 1:8:10 with filledcurves lc rgb grey notitle, '' skip 1 using 1:9 with lines lw 1.5 lc rgb grey title '6 Gaussian logits, 5 … 95 %', \
-     '06_gpt2.csv' skip 1 using 1:4 pt 7 ps 0.35 lc rgb red title 'without 1/√64', '' skip 1 using 5:8 pt 7 ps 0.35 lc rgb blue title 'with 1/√64'
+plot '06_curve_6.csv' skip 1 using 1:8:10 with filledcurves lc rgb grey notitle, \
+     '' skip 1 using 1:9 with lines lw 1.5 lc rgb grey title '6 Gaussian logits, 5 … 95 %', \
+     '06_gpt2.csv' skip 1 using 1:4 pt 7 ps 0.35 lc rgb red title 'without 1/√64', \
+     '' skip 1 using 5:8 pt 7 ps 0.35 lc rgb blue title 'with 1/√64'
 unset multiplot)");
 }
 
@@ -231,8 +255,11 @@ int main(int argc, char** argv)
     options.add_to(app);
     // With few keys there is no transition to speak of: for 16, the entropy at √(2 ln n) is still above half of ln n.
     app.add_option("--keys", keys, "logits of a softmax")->check(CLI::Range(48, 4096))->capture_default_str();
-    app.add_option("--head-size", head_size, "columns of Q and of K")->check(CLI::Range(1, 4096))->capture_default_str();
-    app.add_option("--scores", scores, "GPT-2's q·k (gpt2-attention.safetensors); without it, the recorded figures are shown");
+    app.add_option("--head-size", head_size, "columns of Q and of K")
+        ->check(CLI::Range(1, 4096))
+        ->capture_default_str();
+    app.add_option("--scores", scores,
+                   "GPT-2's q·k (gpt2-attention.safetensors); without it, the recorded figures are shown");
 
     return run(app, argc, argv, options, [&] {
         results found("06_goldilocks_zone", "Experiment 6: the Goldilocks zone");
@@ -245,15 +272,16 @@ int main(int argc, char** argv)
         measure_curve(draw_rows(options, 6), options.output / "06_curve_6.csv");
         claim_matrices(found, options, keys, head_size);
         claim_zone(found, rows, curve);
-        claim_gpt2(found, gpt2.heads, options.output);
+        const std::string of_gpt2 = claim_gpt2(found, gpt2.heads, options.output);
 
         draw_figures(options.output, keys);
         found.figure("06_goldilocks_zone", "Entropy, largest share and gradient against the spread of the logits.");
         found.figure("06_gpt2_zone", "GPT-2's heads on the same axes: each dot is a head's last query for one prompt.");
-        found.conclude(format("Between σ = %.2f and σ = %.2f a softmax of %zu logits tells keys apart and still passes gradients on; "
-                              "below it sees no difference, above it sees one key. Scores divided by √d stand at σ = 1, inside; "
-                              "without the factor, or with it twice, they fall out on either side. GPT-2's heads do as well.",
-                              sd::flatness_threshold(keys), sd::saturation_threshold(keys), keys));
+        found.conclude(format(
+            "Between σ = %.2f and σ = %.2f a softmax of %zu logits tells keys apart and still passes gradients on; "
+            "below it sees no difference, above it sees one key. Scores divided by √d stand at σ = 1, inside; "
+            "without the factor, or with it twice, they fall out on either side. %s",
+            sd::flatness_threshold(keys), sd::saturation_threshold(keys), keys, of_gpt2.c_str()));
         return found.finish(options.output);
     });
 }

@@ -44,8 +44,9 @@ std::string section(const outcome& run, const std::filesystem::path& output, std
 {
     if (run.code > 1) {
         contents += "<tr><td>" + escaped(run.name) + "</td><td class=\"no\">failed</td></tr>\n";
-        return format("<h2>%s</h2>\n<p class=\"no\">The program failed (exit code %d); its message is on the terminal.</p>\n",
-                      escaped(run.name).c_str(), run.code);
+        return format(
+            "<h2>%s</h2>\n<p class=\"no\">The program failed (exit code %d); its message is on the terminal.</p>\n",
+            escaped(run.name).c_str(), run.code);
     }
     const auto found = nlohmann::json::parse(read_file(output / (run.name + ".json")));
     const auto text = [](const nlohmann::json& value) { return escaped(value.get<std::string>()); };
@@ -61,14 +62,18 @@ std::string section(const outcome& run, const std::filesystem::path& output, std
         claims += holds == "-" ? 0 : 1;
         held += holds == "yes" ? 1 : 0;
         html += "<tr><td>" + text(claim["claim"]) + "</td><td>" + text(claim["measured"]) + "</td><td class=\"" +
-                (holds == "yes" ? "yes" : holds == "-" ? "note" : "no") + "\">" + escaped(holds) + "</td></tr>\n";
+                (holds == "yes" ? "yes"
+                 : holds == "-" ? "note"
+                                : "no") +
+                "\">" + escaped(holds) + "</td></tr>\n";
     }
     contents += "<tr><td><a href=\"#" + run.name + "\">" + text(found["title"]) + "</a></td>" +
-                format("<td class=\"%s\">%zu of %zu claims hold</td></tr>\n", run.code == 0 ? "yes" : "no", held - held_before,
-                       claims - claims_before);
+                format("<td class=\"%s\">%zu of %zu claims hold</td></tr>\n", run.code == 0 ? "yes" : "no",
+                       held - held_before, claims - claims_before);
     html += "</table>\n<p class=\"conclusion\">" + text(found["conclusion"]) + "</p>\n";
     for (const auto& figure : found["figures"]) {
-        html += inlined_figure(output / (figure["name"].get<std::string>() + ".svg"), figure["caption"].get<std::string>());
+        html +=
+            inlined_figure(output / (figure["name"].get<std::string>() + ".svg"), figure["caption"].get<std::string>());
     }
     return html + format("<p class=\"note\">%s, %.1f s</p>\n", escaped(run.name).c_str(), run.seconds);
 }
@@ -84,15 +89,18 @@ int write_report(const std::vector<outcome>& runs, const std::filesystem::path& 
         sections += section(run, output, claims, held, contents);
     }
     const bool good = failed == 0 && held == claims;
-    std::string verdict = good ? format("All %zu claims hold, in %zu of %zu experiments.", claims, runs.size(), runs.size())
-                               : format("%zu of %zu claims hold; %zu of %zu programs failed.", held, claims, failed, runs.size());
+    std::string verdict =
+        good ? format("All %zu claims hold, in %zu of %zu experiments.", claims, runs.size(), runs.size())
+             : format("%zu of %zu claims hold; %zu of %zu programs failed.", held, claims, failed, runs.size());
 
-    std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>scaledot: six experiments</title>\n";
+    std::string html =
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>scaledot: six experiments</title>\n";
     html += report_style;
-    html += "</head><body>\n<h1>Numerical scaling in attention: six experiments</h1>\n"
-            "<p>Why attention divides its scores by √d, what happens when it does not, and what a trained model made of "
-            "it. Each claim is checked by the program that draws its figures, with scaledot's own functions; random "
-            "experiments are repeated over many seeds, and “median (5 % … 95 %)” is their spread.</p>\n";
+    html +=
+        "</head><body>\n<h1>Numerical scaling in attention: six experiments</h1>\n"
+        "<p>Why attention divides its scores by √d, what happens when it does not, and what a trained model made of "
+        "it. Each claim is checked by the program that draws its figures, with scaledot's own functions; random "
+        "experiments are repeated over many seeds, and “median (5 % … 95 %)” is their spread.</p>\n";
     html += format("<p class=\"verdict%s\">%s</p>\n", good ? "" : " bad", verdict.c_str());
     html += "<table class=\"machine\">\n" + contents + "</table>\n";
     html += sections + "<h2>Machine and versions</h2>\n<table class=\"machine\">\n";
@@ -117,7 +125,8 @@ int main(int argc, char** argv)
     auto* seed = app.add_option("--seed", options.seed, "seed of the random experiments, instead of each one's own");
     auto* trials = app.add_option("--trials", options.trials, "random draws, instead of each one's own number")
                        ->check(CLI::Range(10, 100'000));
-    app.add_option("--checkpoint", checkpoint, "LayerNorm parameters for experiment 4, instead of the recorded figures of GPT-2");
+    app.add_option("--checkpoint", checkpoint,
+                   "LayerNorm parameters for experiment 4, instead of the recorded figures of GPT-2");
     app.add_option("--scores", scores, "GPT-2's q·k for experiments 3, 5 and 6, instead of the recorded figures");
 
     return run(app, argc, argv, options, [&] {
@@ -128,8 +137,11 @@ int main(int argc, char** argv)
         for (const experiment& e : experiments) {
             std::printf("\n[%zu/%zu] %s\n", runs.size() + 1, experiments.size(), e.name);
             std::fflush(stdout);
-            std::vector<std::string> words = {(self.parent_path() / e.name).string(), "--output", options.output.string()};
-            const auto pass_on = [&](const char* option, const std::string& value) { words.insert(words.end(), {option, value}); };
+            std::vector<std::string> words = {(self.parent_path() / e.name).string(), "--output",
+                                              options.output.string()};
+            const auto pass_on = [&](const char* option, const std::string& value) {
+                words.insert(words.end(), {option, value});
+            };
             if (e.draws_at_random && seed->count() > 0) {
                 pass_on("--seed", std::to_string(options.seed));
             }
@@ -146,7 +158,10 @@ int main(int argc, char** argv)
             const int code = run_program(words);
             const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
             std::printf("[%zu/%zu] %s: %s, %.1f s\n", runs.size() + 1, experiments.size(), e.name,
-                        code == 0 ? "every claim holds" : code == 1 ? "A CLAIM DOES NOT HOLD" : "FAILED", took.count());
+                        code == 0   ? "every claim holds"
+                        : code == 1 ? "A CLAIM DOES NOT HOLD"
+                                    : "FAILED",
+                        took.count());
             runs.push_back({e.name, code, took.count()});
         }
         return write_report(runs, options.output);

@@ -92,8 +92,8 @@ public:
         for (std::string line; std::getline(file, line);) {
             lines_.push_back(split(line));
             if (lines_.back().size() != lines_.front().size()) {
-                throw std::runtime_error(format("%s, line %zu: %zu cells, the header has %zu", path_.c_str(), lines_.size(),
-                                                lines_.back().size(), lines_.front().size()));
+                throw std::runtime_error(format("%s, line %zu: %zu cells, the header has %zu", path_.c_str(),
+                                                lines_.size(), lines_.back().size(), lines_.front().size()));
             }
         }
         if (lines_.size() < 2) {
@@ -129,8 +129,8 @@ public:
     {
         const double value = number(row, column);
         if (!(value >= 0 && value < 1e9)) {
-            throw std::runtime_error(format("%s, line %zu: column %s holds no index", path_.c_str(), row + 2,
-                                            std::string(column).c_str()));
+            throw std::runtime_error(
+                format("%s, line %zu: column %s holds no index", path_.c_str(), row + 2, std::string(column).c_str()));
         }
         return static_cast<std::size_t>(value);
     }

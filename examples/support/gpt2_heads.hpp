@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What each of GPT-2's 144 heads sees for five prompts: computed from the model's own q·k, or read back as it was recorded.
+// What each of GPT-2's 144 heads sees for five prompts: computed from the model's own q·k, or read back as it was
+// recorded.
 //
 // The file holds, for prompt N, N.scores [layer, head, query, key] (q·k before scaling, head size 64, not masked) and
 // N.probabilities, what the model computed from them: the causal softmax of scores / √64.
@@ -95,14 +96,16 @@ inline std::vector<head_figures> measure_heads(const scaledot::safetensors_file&
         for (std::size_t i = 0; i < gpt2_layers * gpt2_heads; ++i) {
             double deviation = 0;
             for (std::size_t j = i * keys * keys; j < (i + 1) * keys * keys; ++j) {
-                deviation = std::max(deviation, std::abs(static_cast<double>(ours.data()[j]) - static_cast<double>(models.data()[j])));
+                deviation = std::max(
+                    deviation, std::abs(static_cast<double>(ours.data()[j]) - static_cast<double>(models.data()[j])));
             }
             const auto row = [&](const auto& d) {
-                return row_figures{static_cast<double>(d.entropy(i)) / uniform, static_cast<double>(d.max_probability(i)),
-                                   static_cast<double>(d.jacobian_norm(i))};
+                return row_figures{static_cast<double>(d.entropy(i)) / uniform,
+                                   static_cast<double>(d.max_probability(i)), static_cast<double>(d.jacobian_norm(i))};
             };
             heads.push_back({prompt, i / gpt2_heads, i % gpt2_heads, keys,
-                             static_cast<double>(before.logit_standard_deviation(i)), row(before), row(after), deviation});
+                             static_cast<double>(before.logit_standard_deviation(i)), row(before), row(after),
+                             deviation});
         }
     }
     return heads;
@@ -110,8 +113,8 @@ inline std::vector<head_figures> measure_heads(const scaledot::safetensors_file&
 
 inline void save_heads(const std::vector<head_figures>& heads, const std::filesystem::path& path)
 {
-    csv_writer table({"prompt", "layer", "head", "keys", "logit_sd", "entropy_before", "entropy_after", "largest_before",
-                      "largest_after", "jacobian_before", "jacobian_after", "deviation"});
+    csv_writer table({"prompt", "layer", "head", "keys", "logit_sd", "entropy_before", "entropy_after",
+                      "largest_before", "largest_after", "jacobian_before", "jacobian_after", "deviation"});
     // Six digits are more than any claim asks for and keep the file small.
     const auto short_number = [](double value) { return format("%.6g", value); };
     for (const head_figures& h : heads) {
@@ -128,9 +131,14 @@ inline std::vector<head_figures> read_heads(const std::filesystem::path& path)
     std::vector<head_figures> heads;
     for (std::size_t i = 0; i < table.rows(); ++i) {
         const auto number = [&](const char* column) { return table.number(i, column); };
-        heads.push_back({table.index(i, "prompt"), table.index(i, "layer"), table.index(i, "head"), table.index(i, "keys"),
-                         number("logit_sd"), {number("entropy_before"), number("largest_before"), number("jacobian_before")},
-                         {number("entropy_after"), number("largest_after"), number("jacobian_after")}, number("deviation")});
+        heads.push_back({table.index(i, "prompt"),
+                         table.index(i, "layer"),
+                         table.index(i, "head"),
+                         table.index(i, "keys"),
+                         number("logit_sd"),
+                         {number("entropy_before"), number("largest_before"), number("jacobian_before")},
+                         {number("entropy_after"), number("largest_after"), number("jacobian_after")},
+                         number("deviation")});
         const head_figures& h = heads.back();
         if (h.prompt * gpt2_layers * gpt2_heads + h.layer * gpt2_heads + h.head != i || h.keys < 2) {
             throw std::runtime_error(format("%s, line %zu: the heads are not in their order", path.c_str(), i + 2));
@@ -151,9 +159,10 @@ struct heads_source {
 inline heads_source load_heads(const std::filesystem::path& scores)
 {
     if (scores.empty()) {
-        return {read_heads(recorded_heads),
-                "GPT-2's figures are recorded ones: experiment 3 computed them from the model's own q·k (144 heads, five "
-                "prompts) and keeps them in examples/data. Give the q·k with --scores to compute them again."};
+        return {
+            read_heads(recorded_heads),
+            "GPT-2's figures are recorded ones: experiment 3 computed them from the model's own q·k (144 heads, five "
+            "prompts) and keeps them in examples/data. Give the q·k with --scores to compute them again."};
     }
     return {measure_heads(scaledot::safetensors_file(scores)),
             "GPT-2's figures are computed from the model's own q·k in " + scores.filename().string() +

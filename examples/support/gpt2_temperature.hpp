@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// How sharp GPT-2's softmaxes are at other temperatures than their own: its heads' (softmax(q·k / T), trained at T = √64 = 8)
-// and its next-token logits' (T = 1). Computed from the model's numbers, or read back as they were recorded.
+// How sharp GPT-2's softmaxes are at other temperatures than their own: its heads' (softmax(q·k / T), trained at T =
+// √64 = 8) and its next-token logits' (T = 1). Computed from the model's numbers, or read back as they were recorded.
 #ifndef SCALEDOT_EXAMPLES_GPT2_TEMPERATURE_HPP
 #define SCALEDOT_EXAMPLES_GPT2_TEMPERATURE_HPP
 
@@ -22,7 +22,8 @@ inline const std::filesystem::path recorded_temperatures = recorded_directory / 
 
 /// One softmax, or the mean over 144, at one temperature. The entropy is divided by ln(number of logits).
 struct sharpness {
-    std::string what; ///< "heads", "next_token", or "model": the heads' entropy from the probabilities the model recorded
+    std::string
+        what; ///< "heads", "next_token", or "model": the heads' entropy from the probabilities the model recorded
     std::size_t prompt;
     double temperature, entropy, largest;
     double logit_spread; ///< standard deviation of the logits at T = 1
@@ -63,9 +64,10 @@ inline std::vector<sharpness> measure_temperatures(const scaledot::safetensors_f
             const double t = std::exp2(k / 2.0); // 1/16 … 64, with 1 and 8 among them
             const auto of_heads = scaledot::softmax_diagnostics(heads, {.temperature = t});
             const auto of_logits = scaledot::softmax_diagnostics(logits, {.temperature = t});
-            rows.push_back({"heads", prompt, t, mean_of(of_heads.entropy) / of_keys, mean_of(of_heads.max_probability), head_spread});
-            rows.push_back({"next_token", prompt, t, mean_of(of_logits.entropy) / of_tokens, mean_of(of_logits.max_probability),
-                            token_spread});
+            rows.push_back({"heads", prompt, t, mean_of(of_heads.entropy) / of_keys, mean_of(of_heads.max_probability),
+                            head_spread});
+            rows.push_back({"next_token", prompt, t, mean_of(of_logits.entropy) / of_tokens,
+                            mean_of(of_logits.max_probability), token_spread});
         }
         const double entropy = model_entropy(file.read<float>(number + ".probabilities"));
         rows.push_back({"model", prompt, gpt2_root_head_size, entropy, 0, head_spread});
@@ -77,7 +79,8 @@ inline void save_temperatures(const std::vector<sharpness>& rows, const std::fil
 {
     csv_writer table({"what", "prompt", "temperature", "entropy", "largest", "logit_sd"});
     for (const sharpness& s : rows) {
-        table.row(s.what, s.prompt, s.temperature, s.entropy, format("%.5g", s.largest), format("%.6g", s.logit_spread));
+        table.row(s.what, s.prompt, s.temperature, s.entropy, format("%.5g", s.largest),
+                  format("%.6g", s.logit_spread));
     }
     table.save(path);
 }

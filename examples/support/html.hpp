@@ -137,29 +137,33 @@ inline std::vector<std::pair<std::string, std::string>> machine_and_versions()
 #endif
     return {
         {"run", date},
-        {"processor", first_line_of("/proc/cpuinfo", "model name") + format(", %u threads", std::thread::hardware_concurrency())},
+        {"processor",
+         first_line_of("/proc/cpuinfo", "model name") + format(", %u threads", std::thread::hardware_concurrency())},
         {"system", first_line_of("/etc/os-release", "PRETTY_NAME") + ", " + system.sysname + " " + system.release},
         {"compiler", compiler},
-        {"scaledot", format("%d.%d.%d, build " SCALEDOT_EXAMPLES_TEXT(SCALEDOT_BUILD), SCALEDOT_VERSION_MAJOR, SCALEDOT_VERSION_MINOR,
-                            SCALEDOT_VERSION_PATCH)},
+        {"scaledot", format("%d.%d.%d, build " SCALEDOT_EXAMPLES_TEXT(SCALEDOT_BUILD), SCALEDOT_VERSION_MAJOR,
+                            SCALEDOT_VERSION_MINOR, SCALEDOT_VERSION_PATCH)},
         {"xtensor", format("%d.%d.%d", XTENSOR_VERSION_MAJOR, XTENSOR_VERSION_MINOR, XTENSOR_VERSION_PATCH)},
         {"xsimd", format("%d.%d.%d", XSIMD_VERSION_MAJOR, XSIMD_VERSION_MINOR, XSIMD_VERSION_PATCH)},
         {"xtl", format("%d.%d.%d", XTL_VERSION_MAJOR, XTL_VERSION_MINOR, XTL_VERSION_PATCH)},
-        {"nlohmann_json", format("%d.%d.%d", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH)},
+        {"nlohmann_json",
+         format("%d.%d.%d", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH)},
         {"CLI11", CLI11_VERSION},
         {"plots", gnuplot_version()},
     };
 }
 
 inline const char* const report_style = R"(<style>
-body { max-width: 1120px; margin: 2em auto; padding: 0 1em; font: 16px/1.5 'DejaVu Sans', Verdana, sans-serif; color: #222; background: #fff }
+body { max-width: 1120px; margin: 2em auto; padding: 0 1em; font: 16px/1.5 'DejaVu Sans', Verdana, sans-serif;
+  color: #222; background: #fff }
 h1 { font-size: 1.7em } h2 { font-size: 1.3em; margin-top: 2.4em; border-top: 1px solid #ccc; padding-top: 1em }
 table { border-collapse: collapse; width: 100%; font-size: 0.88em; margin: 1em 0 }
 th, td { text-align: left; padding: 0.35em 0.7em; border-bottom: 1px solid #ddd; vertical-align: top }
 th { background: #f3f3f3 } td:last-child { white-space: nowrap }
 .yes { color: #00704f; font-weight: bold } .no { color: #b00020; font-weight: bold }
 .machine td:last-child { white-space: normal } .machine { width: auto }
-.note { color: #555; font-size: 0.9em } .conclusion { background: #f0f6fb; border-left: 4px solid #0072B2; padding: 0.7em 1em }
+.note { color: #555; font-size: 0.9em }
+.conclusion { background: #f0f6fb; border-left: 4px solid #0072B2; padding: 0.7em 1em }
 .verdict { font-size: 1.15em; padding: 0.7em 1em; background: #eef8f2; border-left: 4px solid #009E73 }
 .verdict.bad { background: #fdeeee; border-color: #b00020 }
 figure { margin: 1.2em 0 } img { width: 100%; height: auto } figcaption { font-size: 0.85em; color: #555 }

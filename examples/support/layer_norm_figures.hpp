@@ -106,15 +106,16 @@ inline checkpoint_figures measure(const std::filesystem::path& checkpoint)
 
 inline void save_layers(const checkpoint_figures& figures, const std::filesystem::path& path)
 {
-    csv_writer table({"name", "parameter", "count", "mean", "sd", "minimum", "low", "median", "high", "maximum", "share",
-                      "below_one"});
+    csv_writer table({"name", "parameter", "count", "mean", "sd", "minimum", "low", "median", "high", "maximum",
+                      "share", "below_one"});
     const auto row = [&](const normalization_figures& norm) {
         // A tensor may be called anything; a cell may not.
         std::string name = norm.name;
-        std::replace_if(name.begin(), name.end(), [](char c) { return c == ',' || c == '"' || c == '\n'; }, '_');
+        std::replace_if(
+            name.begin(), name.end(), [](char c) { return c == ',' || c == '"' || c == '\n'; }, '_');
         for (const auto& [parameter, p] : {std::pair("gamma", norm.gamma), std::pair("beta", norm.beta)}) {
-            table.row(name, parameter, p.all.count, p.all.mean, p.all.standard_deviation, p.all.minimum, p.low, p.median,
-                      p.high, p.all.maximum, p.share, p.below_one);
+            table.row(name, parameter, p.all.count, p.all.mean, p.all.standard_deviation, p.all.minimum, p.low,
+                      p.median, p.high, p.all.maximum, p.share, p.below_one);
         }
     };
     std::for_each(figures.layers.begin(), figures.layers.end(), row);
@@ -125,7 +126,8 @@ inline void save_layers(const checkpoint_figures& figures, const std::filesystem
 inline void save_bins(const checkpoint_figures& figures, const std::filesystem::path& path)
 {
     csv_writer table({"parameter", "low_edge", "high_edge", "count"});
-    for (const auto& [parameter, bins] : {std::pair("gamma", &figures.gamma_bins), std::pair("beta", &figures.beta_bins)}) {
+    for (const auto& [parameter, bins] :
+         {std::pair("gamma", &figures.gamma_bins), std::pair("beta", &figures.beta_bins)}) {
         for (const bin& b : *bins) {
             table.row(parameter, b.low, b.high, b.count);
         }
@@ -135,7 +137,8 @@ inline void save_bins(const checkpoint_figures& figures, const std::filesystem::
 
 /// What save_layers and save_bins wrote for GPT-2.
 ///
-/// @throws std::runtime_error  a file is missing or damaged: the layers' counts, means and extremes and the bins' counts
+/// @throws std::runtime_error  a file is missing or damaged: the layers' counts, means and extremes and the bins'
+/// counts
 ///                             have to add up to the totals
 inline checkpoint_figures read_recorded(const std::filesystem::path& layers, const std::filesystem::path& bins)
 {
@@ -146,7 +149,11 @@ inline checkpoint_figures read_recorded(const std::filesystem::path& layers, con
             const auto number = [&](const char* column) { return table.number(row, column); };
             return parameter_figures{
                 {table.index(row, "count"), number("mean"), number("sd"), number("minimum"), number("maximum")},
-                number("low"), number("median"), number("high"), number("share"), number("below_one")};
+                number("low"),
+                number("median"),
+                number("high"),
+                number("share"),
+                number("below_one")};
         };
         figures.layers.push_back({table.text(i, "name"), read(i), read(i + 1)});
     }

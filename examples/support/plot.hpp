@@ -50,9 +50,12 @@ inline void draw(const std::filesystem::path& directory, const std::string& name
     fs::remove(svg);
     fs::remove(png);
     std::string text = "cd " + gnuplot_quoted(fs::absolute(directory).string()) + "\n" + plot_style;
-    text += format("set terminal svg size %d,%d dynamic font 'DejaVu Sans,13' background '#ffffff'\n", size.width, size.height);
-    text += "set output " + gnuplot_quoted(svg.filename().string()) + "\n" + script + "\nunset output\nreset\n" + plot_style;
-    text += format("set terminal pngcairo size %d,%d font 'DejaVu Sans,10' background '#ffffff'\n", size.width, size.height);
+    text += format("set terminal svg size %d,%d dynamic font 'DejaVu Sans,13' background '#ffffff'\n", size.width,
+                   size.height);
+    text += "set output " + gnuplot_quoted(svg.filename().string()) + "\n" + script + "\nunset output\nreset\n" +
+            plot_style;
+    text += format("set terminal pngcairo size %d,%d font 'DejaVu Sans,10' background '#ffffff'\n", size.width,
+                   size.height);
     text += "set output " + gnuplot_quoted(png.filename().string()) + "\n" + script + "\nunset output\n";
     const fs::path file = directory / (name + ".gp");
     write_file(file, text);
@@ -62,8 +65,8 @@ inline void draw(const std::filesystem::path& directory, const std::string& name
             throw std::runtime_error(format("gnuplot failed on %s (exit code %d)", file.c_str(), code));
         }
     } catch (const std::system_error& error) {
-        throw std::runtime_error(format("the figures need gnuplot (Debian and Ubuntu: apt install gnuplot-nox): %s",
-                                        error.what()));
+        throw std::runtime_error(
+            format("the figures need gnuplot (Debian and Ubuntu: apt install gnuplot-nox): %s", error.what()));
     }
     for (const fs::path& figure : {svg, png}) {
         if (!fs::exists(figure) || fs::file_size(figure) == 0) {

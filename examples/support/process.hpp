@@ -16,7 +16,8 @@
 namespace examples {
 
 /// @return  the program's exit code, or 128 plus the signal that ended it
-/// @throws std::system_error  the program cannot be started; the code says why (no_such_file_or_directory: not installed)
+/// @throws std::system_error  the program cannot be started; the code says why (no_such_file_or_directory: not
+/// installed)
 inline int run_program(const std::vector<std::string>& words)
 {
     std::vector<char*> arguments;

@@ -75,7 +75,8 @@ int run(CLI::App& app, int argc, char** argv, const common_options& options, Bod
     }
 }
 
-/// The generator of one draw: draws of different number or seed are independent of each other and of the trials asked for.
+/// The generator of one draw: draws of different number or seed are independent of each other and of the trials asked
+/// for.
 inline std::mt19937 generator(std::uint32_t seed, std::size_t draw)
 {
     std::seed_seq sequence{seed, static_cast<std::uint32_t>(draw)};
@@ -106,8 +107,8 @@ inline std::string text(const spread& s, const char* pattern)
     return format(pattern, s.median) + " (" + format(pattern, s.low) + " … " + format(pattern, s.high) + ")";
 }
 
-/// √ of the mean variance. Over all draws together the variance has no bias but that of dividing by the count, which the
-/// caller allows for; a mean of standard deviations would have one.
+/// √ of the mean variance. Over all draws together the variance has no bias but that of dividing by the count, which
+/// the caller allows for; a mean of standard deviations would have one.
 inline double pooled(const std::vector<double>& deviations)
 {
     double sum = 0;

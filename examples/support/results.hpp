@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What an experiment found: its table claim / measured / holds, its figures, what to conclude. Printed, and kept as JSON
-// for the report.
+// What an experiment found: its table claim / measured / holds, its figures, what to conclude. Printed, and kept as
+// JSON for the report.
 #ifndef SCALEDOT_EXAMPLES_RESULTS_HPP
 #define SCALEDOT_EXAMPLES_RESULTS_HPP
 
@@ -44,7 +44,8 @@ public:
     /// What follows when every claim holds; left out when one does not.
     void conclude(std::string text) { conclusion_ = std::move(text); }
 
-    /// Prints the table, writes it to `output` and says how the program has to exit: 0 when every claim holds, otherwise 1.
+    /// Prints the table, writes it to `output` and says how the program has to exit: 0 when every claim holds,
+    /// otherwise 1.
     int finish(const std::filesystem::path& output)
     {
         if (!all_hold_) {
@@ -81,7 +82,8 @@ private:
             text_width = std::max(text_width, characters(r.text));
             measured_width = std::max(measured_width, characters(r.measured));
         }
-        std::printf("\n%s  %s  holds\n", padded("claim", text_width).c_str(), padded("measured", measured_width).c_str());
+        std::printf("\n%s  %s  holds\n", padded("claim", text_width).c_str(),
+                    padded("measured", measured_width).c_str());
         std::printf("%s\n", std::string(text_width + measured_width + 9, '-').c_str());
         for (const row& r : claims_) {
             std::printf("%s  %s  %s\n", padded(r.text, text_width).c_str(), padded(r.measured, measured_width).c_str(),

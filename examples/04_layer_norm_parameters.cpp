@@ -67,24 +67,30 @@ plot "< grep ^beta 04_histogram.csv" using (0.5*($2+$3)):4:($3-$2) with boxes lc
     }
     draw(output, "04_layer_norm_histograms", {1080, 460}, script + "unset multiplot");
 
-    // Names stay legible up to about thirty.
-    const std::size_t step = (figures.layers.size() + 29) / 30;
+    // Upright names stay legible up to about sixty. The margin below is in lines of 16 pixels, a letter takes 7.
+    const std::size_t step = (figures.layers.size() + 59) / 60;
+    std::size_t longest = 0;
+    for (const normalization_figures& layer : figures.layers) {
+        longest = std::max(longest, layer.name.size());
+    }
+    const double margin = 2 + 7.0 / 16 * static_cast<double>(longest);
+    const int height = 260 + static_cast<int>(16 * margin);
     script = format(R"(set multiplot layout %d,1 title %s noenhanced
-set xrange [-0.7:%zu-0.3]; set grid noxtics; set xtics rotate by -55 noenhanced; set lmargin 10
-set bmargin 6; set key center top
+set xrange [-0.7:%zu-0.3]; set grid noxtics; set xtics rotate by 90 right noenhanced; set lmargin 10
+set bmargin %.0f; set key center top
 label(i, name) = int(i) %% %zu == 0 ? name : ''
 set ylabel 'γ'; set yrange [*:*]
 plot "< grep ,gamma, 04_layers.csv | grep -v ^total," using 0:8:7:9:xtic(label($0, strcol(1))) with yerrorbars \
      pt 7 ps 0.8 lw 1.5 lc rgb blue title 'γ: median, 5 … 95 %%', 1 dt 2 lc rgb '#404040' title 'γ = 1'
 )",
-                    has_beta ? 2 : 1, gnuplot_quoted(source).c_str(), figures.layers.size(), step);
+                    has_beta ? 2 : 1, gnuplot_quoted(source).c_str(), figures.layers.size(), margin, step);
     if (has_beta) {
         script += R"(set ylabel 'β'
 plot "< grep ,beta, 04_layers.csv | grep -v ^total," using 0:8:7:9:xtic(label($0, strcol(1))) with yerrorbars \
      pt 7 ps 0.8 lw 1.5 lc rgb red title 'β: median, 5 … 95 %', 0 dt 2 lc rgb '#404040' notitle
 )";
     }
-    draw(output, "04_layer_norm_layers", {1080, has_beta ? 760 : 420}, script + "unset multiplot");
+    draw(output, "04_layer_norm_layers", {1080, has_beta ? 2 * height : height}, script + "unset multiplot");
 }
 
 double mean_of(const checkpoint_figures& figures, std::string_view ending)
@@ -207,7 +213,7 @@ int main(int argc, char** argv)
                          "exceptions are the final normalisation, which amplifies before the vocabulary is read "
                          "off, and the second one of the first layer, most of whose γ exceed 1.",
                          gamma.median, 100 * gamma.below_one)
-                : format("In this checkpoint half of the γ are below %.3g, %.1f %% are below 1. The study's claims "
+                : format("In this checkpoint the median γ is %.3g and %.1f %% are below 1. The study's claims "
                          "are about GPT-2 and were not asked of it.",
                          gamma.median, 100 * gamma.below_one));
         return found.finish(options.output);

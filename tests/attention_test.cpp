@@ -101,7 +101,8 @@ TEST_CASE_TEMPLATE("attention: random, peaked and deeply negative scores err at 
                    double, xtl::half_float, sd::bfloat16)
 {
     for (const std::size_t head_size : counts{7, 64}) {
-        for (const auto& [deviation, mean] : {std::pair{1.0, 0.0}, {1.0, -1000.0}, {0.01, 0.0}, {20.0, 1000.0}}) {
+        for (const auto& law : {std::pair{1.0, 0.0}, {1.0, -1000.0}, {0.01, 0.0}, {20.0, 1000.0}}) {
+            const double deviation = law.first, mean = law.second; // clang captures no structured binding under OpenMP
             CAPTURE(head_size);
             CAPTURE(deviation);
             CAPTURE(mean);

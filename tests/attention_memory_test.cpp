@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What attention reads, and how much memory it takes.
+#include <scaledot/attention.hpp>
+#include <scaledot/diagnostics.hpp>
+#include <scaledot/scores.hpp>
+
+#include "support/attention_cases.hpp"
+#include "support/guarded_memory.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <initializer_list>
+#include <new>
+#include <vector>
+
+namespace sd = scaledot;
+using namespace test_support;
+
+namespace {
+
+std::atomic<std::size_t> live_bytes = 0;
+std::atomic<std::size_t> peak_bytes = 0;
+
+/// Memory with its size in front, counted.
+void* counted(std::size_t size, std::size_t alignment)
+{
+    const std::size_t head = std::max<std::size_t>(alignment, 64);
+    void* const block = std::aligned_alloc(head, (size + head + head - 1) / head * head);
+    if (block == nullptr) {
+        throw std::bad_alloc();
+    }
+    *static_cast<std::size_t*>(block) = size;
+    const std::size_t now = live_bytes += size;
+    std::size_t peak = peak_bytes;
+    while (now > peak && !peak_bytes.compare_exchange_weak(peak, now)) {
+    }
+    return static_cast<char*>(block) + head;
+}
+
+void release(void* memory, std::size_t alignment) noexcept
+{
+    if (memory != nullptr) {
+        void* const block = static_cast<char*>(memory) - std::max<std::size_t>(alignment, 64);
+        live_bytes -= *static_cast<std::size_t*>(block);
+        std::free(block);
+    }
+}
+
+/// The most bytes that were in use during f() beyond those before it.
+template <class F>
+std::size_t extra_bytes(const F& f)
+{
+    const std::size_t before = live_bytes;
+    peak_bytes = before;
+    f();
+    return peak_bytes - before;
+}
+
+std::size_t extra_of_attention(std::size_t queries, std::size_t keys, std::size_t size, bool causal = false)
+{
+    const auto q = filled<float, 2>({queries, size}, 0.1);
+    const auto k = filled<float, 2>({keys, size}, 0.1);
+    auto out = filled<float, 2>({queries, size}, 0);
+    return extra_bytes([&] { sd::attention_into(out, q, k, k, {.causal = causal, .align = sd::alignment::bottom_right}); });
+}
+
+constexpr std::size_t mebibyte = std::size_t{1} << 20;
+
+} // namespace
+
+void* operator new(std::size_t size) { return counted(size, 64); }
+void* operator new(std::size_t size, std::align_val_t alignment) { return counted(size, static_cast<std::size_t>(alignment)); }
+void operator delete(void* memory) noexcept { release(memory, 64); }
+void operator delete(void* memory, std::size_t) noexcept { release(memory, 64); }
+void operator delete(void* memory, std::align_val_t alignment) noexcept { release(memory, static_cast<std::size_t>(alignment)); }
+void operator delete(void* memory, std::size_t, std::align_val_t alignment) noexcept
+{
+    release(memory, static_cast<std::size_t>(alignment));
+}
+
+TEST_CASE("attention: 64 queries over 65,536 keys take one partial result per 1024 keys and little else")
+{
+    const std::size_t partials = 64 * 64 * (64 + 2) * sizeof(float);
+    CHECK(extra_of_attention(64, 65536, 64) <= partials + mebibyte);
+    thread_per_task pool(8);
+    const sd::executor_scope scope(pool);
+    CHECK(extra_of_attention(64, 65536, 64) <= partials + 8 * mebibyte);
+}
+
+TEST_CASE("attention: many queries take one packed copy of the keys, however many they are")
+{
+    const std::size_t packed = 65536 * 8 * sizeof(float);
+    CHECK(extra_of_attention(1024, 65536, 8) <= packed + mebibyte);
+    CHECK(extra_of_attention(1024, 65536, 8, true) <= packed + mebibyte);
+    CHECK(extra_of_attention(512, 4096, 8) == extra_of_attention(4096, 4096, 8));
+    thread_per_task pool(3);
+    const sd::executor_scope scope(pool);
+    CHECK(extra_of_attention(1024, 65536, 8) <= packed + 3 * mebibyte);
+    CHECK(extra_of_attention(1024, 4096, 8) == extra_of_attention(4096, 4096, 8));
+}
+
+TEST_CASE("attention: diagnostics add statistics per row in flight, nothing per score")
+{
+    const auto q = filled<float, 2>({512, 8}, 0.1);
+    const auto k = filled<float, 2>({16384, 8}, 0.1);
+    const std::size_t figures = 512 * 11 * sizeof(double);
+    CHECK(extra_bytes([&] { sd::attention_diagnostics(q, k); }) <= 16384 * 8 * sizeof(float) + figures + mebibyte);
+}
+
+TEST_CASE_TEMPLATE("attention: keys and values past a key length are never read, nor anything past an array's end", T, float,
+                   double, xtl::half_float, sd::bfloat16)
+{
+    // few queries are not worth packing a head's keys for, 120 are
+    for (const std::size_t queries : std::initializer_list<std::size_t>{1, 7, 120}) {
+        for (const std::size_t size : std::initializer_list<std::size_t>{5, 32}) {
+            for (const std::size_t valid : std::initializer_list<std::size_t>{0, 1, 15, 100, 128, 1027}) {
+                CAPTURE(queries);
+                CAPTURE(size);
+                CAPTURE(valid);
+                const std::size_t keys = valid + 1100;
+                const guarded_memory<T> q(queries * size, 0), k(valid * size, 1100 * size), v(valid * size, 1100 * size),
+                    out(queries * size, 0);
+                std::fill_n(q.data(), queries * size, from_double<T>(0.5));
+                std::fill_n(k.data(), valid * size, from_double<T>(0.25));
+                std::fill_n(v.data(), valid * size, from_double<T>(3));
+                const auto view = [&](T* data, std::size_t rows) {
+                    return xt::adapt(data, rows * size, xt::no_ownership(), std::array<std::size_t, 2>{rows, size});
+                };
+                const auto query = view(q.data(), queries);
+                const auto key = view(k.data(), keys);
+                const auto value = view(v.data(), keys);
+                const std::vector<std::size_t> lengths = {valid};
+                sd::attention_into(view(out.data(), queries), query, key, value, {.key_lengths = lengths});
+                const double expected = valid == 0 ? 0 : 3;
+                // the sum of equal weights and the sum of the values they weigh differ by rounding only
+                CHECK(std::all_of(out.data(), out.data() + queries * size,
+                                  [&](T x) { return std::abs(as_double(x) - expected) <= 1e-5; }));
+                const auto scores = sd::attention_scores(query, key, sd::score_stage::scaled, {.key_lengths = lengths});
+                CHECK(sd::detail::is_negative_infinity(as_double(scores(queries - 1, valid))));
+                const auto diagnostics = sd::attention_diagnostics(query, key, {.key_lengths = lengths});
+                CHECK(diagnostics.visible_keys(queries - 1) == valid);
+            }
+        }
+    }
+}

@@ -67,6 +67,17 @@ std::vector<logits<T>> pairs_of_logits()
     return all;
 }
 
+/// What may be missing from an exact difference: its subnormal parts, where the processor takes them for 0.
+template <class T>
+mpfr_number flushed()
+{
+#if defined(__FAST_MATH__)
+    return mpfr_number(2.0 * static_cast<double>(std::numeric_limits<T>::min()));
+#else
+    return mpfr_number(0);
+#endif
+}
+
 } // namespace
 
 TEST_CASE_TEMPLATE("unit_temperature: high + low is the difference, exactly", T, float, double)
@@ -77,7 +88,7 @@ TEST_CASE_TEMPLATE("unit_temperature: high + low is the difference, exactly", T,
         if (exact < mpfr_number(static_cast<double>(std::numeric_limits<T>::lowest()))) {
             CHECK(std::bit_cast<bits_of<T>>(z.high) == negative_infinity_bits<T>);
         } else {
-            CHECK((sum_of(z) - exact).is_zero());
+            CHECK(!(flushed<T>() < abs(sum_of(z) - exact)));
         }
     }
 }
@@ -113,7 +124,7 @@ TEST_CASE_TEMPLATE(
             if (exact < overflow) {
                 CHECK(std::bit_cast<bits_of<T>>(z.high) == negative_infinity_bits<T>);
             } else {
-                CHECK(!(abs(exact) * relative + absolute < abs(sum_of(z) - exact)));
+                CHECK(!(abs(exact) * relative + absolute + flushed<T>() / mpfr_number(t) < abs(sum_of(z) - exact)));
             }
         }
     }
@@ -152,13 +163,12 @@ TEST_CASE_TEMPLATE("positive_temperature: powers of two scale exactly", T, float
 
 TEST_CASE_TEMPLATE("temperatures: a logit of -inf stays -inf, the maximum is at 0", T, float, double)
 {
-    CHECK(std::bit_cast<bits_of<T>>(scaled<T>(unit_temperature{}, negative_infinity<T>, T(3)).high) ==
-          negative_infinity_bits<T>);
+    const T none = barrier(negative_infinity<T>);
+    CHECK(std::bit_cast<bits_of<T>>(scaled<T>(unit_temperature{}, none, T(3)).high) == negative_infinity_bits<T>);
     CHECK(std::bit_cast<bits_of<T>>(scaled<T>(unit_temperature{}, T(3), T(3)).high) == 0);
     for (const double t : {1e-300, 0.3, 1e300}) {
         const positive_temperature<T> temperature(t);
-        CHECK(std::bit_cast<bits_of<T>>(scaled<T>(temperature, negative_infinity<T>, T(3)).high) ==
-              negative_infinity_bits<T>);
+        CHECK(std::bit_cast<bits_of<T>>(scaled<T>(temperature, none, T(3)).high) == negative_infinity_bits<T>);
         CHECK(scaled<T>(temperature, T(3), T(3)).high == 0);
         CHECK(scaled<T>(temperature, T(3), T(3)).low == 0);
     }

@@ -156,7 +156,7 @@ template <class B>
     const B shifted = barrier(multiply_add(x, B(C::log2_e), B(C::round_to_integer)));
     const B n = barrier(shifted - B(C::round_to_integer));
     const B r = negative_multiply_add(n, B(C::ln2_low), barrier(negative_multiply_add(n, B(C::ln2_high), x)));
-    const B value = multiply_add(barrier(r * r), exp_steps::polynomial(r), barrier(r)) + B(1);
+    const B value = barrier(multiply_add(barrier(r * r), exp_steps::polynomial(r), barrier(r)) + B(1));
     return exp_steps::zero_below(x, C::normal_limit, B(value * exp_steps::power_of_two(shifted)));
 }
 
@@ -176,7 +176,7 @@ template <class B>
     const B reduced = multiply_add(barrier(r * r), exp_steps::polynomial(r), barrier(r)); // expm1(r)
     const B power = exp_steps::power_of_two(shifted);
     const B e = multiply_add(power, reduced, barrier(power - B(1)));
-    const B magnitude = -e / (B(2) + e);
+    const B magnitude = quotient(B(-e), B(B(2) + e));
     return exp_steps::keep_nan(x, B(magnitude | sign));
 }
 

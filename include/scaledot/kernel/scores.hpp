@@ -39,7 +39,7 @@ void softcap_row(T* scores, std::size_t count, T cap)
     const B unchanged(cap * (sizeof(T) == 8 ? T(0x1p-27) : T(0x1p-13)));
     for (std::size_t j = 0; j < count; j += lanes<Arch, T>) {
         const B score = B::load_unaligned(scores + j);
-        const B capped = B(cap) * hyperbolic_tangent(B(score / B(cap)));
+        const B capped = B(cap) * hyperbolic_tangent(quotient(score, B(cap)));
         B(xsimd::select(xsimd::abs(score) < unchanged, score, capped)).store_unaligned(scores + j);
     }
 }
@@ -76,8 +76,8 @@ struct weighted_row {
     T sum;
 };
 
-/// Replaces scores by weights exp(score - maximum) and adds them up; `count` is a multiple of the lanes. Excluded scores
-/// weigh +0. Only excluded scores: maximum -inf, sum 0. NaN or +inf among them: both NaN, as every weight.
+/// Replaces scores by weights exp(score - maximum) and adds them up; `count` is a multiple of the lanes. Excluded
+/// scores weigh +0. Only excluded scores: maximum -inf, sum 0. NaN or +inf among them: both NaN, as every weight.
 template <class Arch, class T>
 weighted_row<T> weigh_row(T* scores, std::size_t count)
 {

@@ -118,6 +118,11 @@ template <class I, class A>
 #endif
 }
 
+/// The bits of +infinity: the exponent of T all ones. x is infinite or NaN exactly when its bits contain them.
+template <class T>
+inline constexpr bits_of<T> exponent_mask =
+    static_cast<bits_of<T>>(sizeof(T) == 8 ? std::int64_t{0x7ff0000000000000} : std::int64_t{0x7f800000});
+
 /// Products and sums of V round once: the machine has fused multiply-add, or V has 512 bits.
 template <class V>
 inline constexpr bool fused =
@@ -154,6 +159,24 @@ template <class V>
 [[gnu::always_inline]] inline V negative_multiply_add(const V& a, const V& b, const V& c)
 {
     return multiply_add(V(-a), b, c);
+}
+
+/// a / b. With -ffast-math compilers divide floats by an estimate of 1/b, good to as few as 12 bits: there the quotient
+/// is corrected by what it leaves of a, but for infinite ones, which leave NaN.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> quotient(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b)
+{
+#if defined(__FAST_MATH__)
+    using V = xsimd::batch<T, A>;
+    using I = xsimd::batch<bits_of<T>, A>;
+    const V estimate = barrier(V(a / b));
+    const V rest = barrier(negative_multiply_add(estimate, b, a));
+    const V corrected = barrier(V(estimate + rest / b));
+    const I exponent = as_bits(corrected) & I(exponent_mask<T>);
+    return from_bits<T>(select_bits(exponent == I(exponent_mask<T>), as_bits(estimate), as_bits(corrected)));
+#else
+    return a / b;
+#endif
 }
 
 /// x[0] + x[1] + ..., halves folded onto each other: the same tree on every architecture of this width.
@@ -239,11 +262,6 @@ inline T quiet_nan()
         return std::bit_cast<T>(std::uint32_t{0x7fc00000u});
     }
 }
-
-/// The bits of +infinity: the exponent of T all ones. x is infinite or NaN exactly when its bits contain them.
-template <class T>
-inline constexpr bits_of<T> exponent_mask =
-    static_cast<bits_of<T>>(sizeof(T) == 8 ? std::int64_t{0x7ff0000000000000} : std::int64_t{0x7f800000});
 
 template <class T>
 inline constexpr bits_of<T> negative_infinity_bits =

@@ -176,7 +176,7 @@ pair<T> inverse_of_sum(std::size_t largest, const pair<T>& rest)
 {
     if constexpr (sizeof(T) == 4) {
         const double inverse = 1.0 / (static_cast<double>(largest) + (static_cast<double>(rest.high) + rest.low));
-        const T high = static_cast<T>(inverse);
+        const T high = barrier(static_cast<T>(inverse));
         return {high, static_cast<T>(inverse - static_cast<double>(high))};
     } else {
         const auto sum = two_sum(static_cast<T>(largest), rest.high);
@@ -199,22 +199,36 @@ pair<T> logarithm_of_sum(std::size_t largest, const pair<T>& rest)
     using wide = wider<T>;
     const wide others = static_cast<wide>(largest - 1) + (static_cast<wide>(rest.high) + static_cast<wide>(rest.low));
     const wide logarithm = std::log1p(others);
-    const T high = static_cast<T>(logarithm);
+    const T high = barrier(static_cast<T>(logarithm)); // else -ffast-math takes it for the logarithm itself
     return {high, static_cast<T>(logarithm - static_cast<wide>(high))};
 }
 
-/// weight * inverse, rounded once.
+/// weight * inverse, rounded once, with the inverse of a sum. Factors of 2^60 keep the low parts of small weights out
+/// of the subnormal numbers, which would round them, or lose them where -ffast-math makes the processor flush these.
 template <class B>
-[[gnu::always_inline]] inline B share_of(const B& weight, const pair<B>& inverse)
-{
-    const B low = barrier(B(weight * inverse.low));
-    if constexpr (fused<B>) {
-        return multiply_add(weight, inverse.high, low);
-    } else {
-        const auto product = two_product(weight, inverse.high);
-        return product.high + barrier(B(product.low + low));
+class scaled_inverse {
+public:
+    explicit scaled_inverse(const pair<B>& inverse)
+        : high_(barrier(B(inverse.high * B(0x1p60)))), low_(barrier(B(inverse.low * B(0x1p60))))
+    {
     }
-}
+
+    [[gnu::always_inline]] B times(const B& weight) const
+    {
+        if constexpr (fused<B>) {
+            return barrier(multiply_add(weight, high_, barrier(B(weight * low_)))) * B(0x1p-60);
+        } else {
+            const B scaled = barrier(B(weight * B(0x1p60)));
+            const auto product = two_product(scaled, high_);
+            const B low = barrier(B(product.low + barrier(B(scaled * low_))));
+            return barrier(barrier(B(product.high + low)) * B(0x1p-60)) * B(0x1p-60);
+        }
+    }
+
+private:
+    B high_;
+    B low_;
+};
 
 /// softmax of a block at a temperature that is positive and finite. y may be x.
 template <class Arch, class T, class Temperature, class S, class R>
@@ -239,11 +253,11 @@ void softmax_rows(const S* x, R* y, const softmax_block& block, const Temperatur
     lane_array<Arch, T> high;
     lane_array<Arch, T> low;
     for (std::size_t lane = 0; lane < count_of_lanes; ++lane) {
-        const auto inverse = inverse_of_sum(sums.largest[lane], sums.rest[lane]);
-        high[lane] = inverse.high;
-        low[lane] = inverse.low;
+        const auto of_lane = inverse_of_sum(sums.largest[lane], sums.rest[lane]);
+        high[lane] = of_lane.high;
+        low[lane] = of_lane.low;
     }
-    const pair<B> inverse_of_sums{high.vector(), low.vector()};
+    const scaled_inverse<B> inverse({high.vector(), low.vector()});
     const auto poison = maxima.poison();
     block.for_each<count_of_lanes>([&](std::ptrdiff_t in, std::ptrdiff_t out, std::size_t count) {
         B weight;
@@ -252,7 +266,7 @@ void softmax_rows(const S* x, R* y, const softmax_block& block, const Temperatur
         } else {
             weight = weight_of(load_logits<Arch, T>(x + in, count)).high;
         }
-        const B share = share_of(weight, inverse_of_sums);
+        const B share = inverse.times(weight);
         store_results<Arch, T>(y + out, count, from_bits<T>(as_bits(share) | poison));
     });
 }

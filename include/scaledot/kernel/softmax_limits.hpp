@@ -59,8 +59,9 @@ void softmax_limit_row(const S* x, R* y, std::size_t length, std::ptrdiff_t inpu
     const bool poisoned = census.has_nan || census.has_infinity || census.finite == 0;
     const std::size_t sharing = poisoned ? 1 : cold ? census.largest : census.finite;
     const bool logarithm = kind == softmax_result::logarithms;
-    const T share =
-        static_cast<T>(logarithm ? 0.0 - std::log(static_cast<double>(sharing)) : 1.0 / static_cast<double>(sharing));
+    const auto sharers = static_cast<double>(sharing);
+    const double ln_share = sharing == 1 ? 0.0 : -std::log(sharers); // not -0
+    const T share = static_cast<T>(logarithm ? ln_share : 1.0 / sharers);
     for (std::size_t i = 0; i < length; ++i) {
         const T value = to_arithmetic<T>(x[static_cast<std::ptrdiff_t>(i) * input_step]);
         const bool shares =

@@ -46,10 +46,14 @@ public:
         const double rest = std::ldexp(temperature, power + last_power);
         const double inverse = 1.0 / rest;
         const double nearest = std::clamp(inverse, std::ldexp(1.0, -limit), 0x1p100);
-        inverse_high_ = static_cast<T>(nearest);
+        inverse_high_ = barrier(static_cast<T>(nearest));
         if (nearest == inverse) {
-            inverse_low_ = sizeof(T) == 4 ? static_cast<T>(inverse - static_cast<double>(inverse_high_))
-                                          : static_cast<T>(std::fma(-inverse, rest, 1.0) * inverse);
+            if constexpr (sizeof(T) == 4) {
+                inverse_low_ = static_cast<T>(inverse - static_cast<double>(inverse_high_));
+            } else {
+                const auto product = two_product(inverse, rest);
+                inverse_low_ = barrier(barrier(1.0 - product.high) - product.low) * inverse;
+            }
         }
     }
 

@@ -17,18 +17,20 @@
 namespace scaledot::inline SCALEDOT_BUILD {
 namespace detail {
 
-/// The shares of two parts in their merge, and its lse; an empty part (lse -inf) has share 0, the other exactly 1.
+/// The shares of two parts in their merge, and its lse; an empty part (lse -inf) has share 0, the other exactly 1. Not
+/// finite: a part's lse is NaN or +inf, all is NaN (a flag, as -ffast-math may take NaN == 0 for true).
 struct merge_shares {
     double left;
     double right;
     double lse;
+    bool finite = true;
 };
 
 inline merge_shares shares_of(double left, double right)
 {
     if (is_nan(left) || is_nan(right) || is_positive_infinity(left) || is_positive_infinity(right)) {
         const double nan = kernel::quiet_nan<double>();
-        return {nan, nan, nan};
+        return {nan, nan, nan, false};
     }
     if (is_negative_infinity(right)) {
         return {1, 0, left};
@@ -89,10 +91,11 @@ attention_result<Output, Lse> merge(const attention_result<Output, Lse>& left, c
             const T* b = right_output.data + detail::offset_of(right_output, row, 1);
             T* c = output.data + detail::offset_of(output, row, 1);
             for (std::size_t i = 0; i < size; ++i) {
-                c[i] = shares.right == 0   ? a[i]
-                       : shares.left == 0 ? b[i]
-                                          : kernel::to_storage<T>(shares.left * kernel::to_arithmetic<double>(a[i]) +
-                                                                  shares.right * kernel::to_arithmetic<double>(b[i]));
+                c[i] = !shares.finite      ? kernel::to_storage<T>(shares.lse)
+                       : shares.right == 0 ? a[i]
+                       : shares.left == 0  ? b[i]
+                                           : kernel::to_storage<T>(shares.left * kernel::to_arithmetic<double>(a[i]) +
+                                                                   shares.right * kernel::to_arithmetic<double>(b[i]));
             }
         }
     });

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# The instruction sets tests are built for, and which of them this machine can run.
+# The ways tests are built, mostly instruction sets, and which of them this machine can run.
 include_guard()
 
-set(SCALEDOT_TEST_ARCHITECTURES sse2 avx2 avx512 native CACHE STRING
-    "Instruction sets the tests of the kernels are built for, each where the machine has it; empty: the flags of the build")
+set(SCALEDOT_TEST_VARIANTS sse2 avx2 avx512 native fast_math CACHE STRING
+    "Which variants of the tests that have any are built, each where the machine can run it; empty: the flags of the build")
 
-# Options come after the build's own flags, so a set starts from the baseline whatever those say.
+# Options come after the build's own flags, so an instruction set starts from the baseline whatever those say.
 set(SCALEDOT_FLAGS_sse2 -march=x86-64)
 set(SCALEDOT_FLAGS_avx2 ${SCALEDOT_FLAGS_sse2} -mavx2 -mfma -mf16c)
 set(SCALEDOT_FLAGS_avx512 ${SCALEDOT_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
 set(SCALEDOT_FLAGS_native -march=native)
+# Compiled and linked like a careless project.
+set(SCALEDOT_FLAGS_fast_math -march=native -ffast-math)
 
 # SCALEDOT_RUNS_<architecture> says whether a program that uses the set ends well here.
 function(scaledot_check_architecture architecture condition)
@@ -44,3 +46,4 @@ scaledot_check_architecture(avx2 "${condition}")
 scaledot_says_cpu(condition avx2 fma avx512f avx512bw avx512dq avx512vl avx512cd)
 scaledot_check_architecture(avx512 "${condition}")
 set(SCALEDOT_RUNS_native TRUE)
+set(SCALEDOT_RUNS_fast_math TRUE)

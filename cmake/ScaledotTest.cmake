@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# scaledot_test(<file> [ARCHITECTURES sse2 avx2 ...] [FAST_MATH]): one doctest file as one or more programs, each one ctest.
+# scaledot_test(<file> [variant...]): one doctest file as one or more programs, each one ctest.
 #
-#   softmax_test.cpp                               softmax_test, with the flags of the build
-#   softmax_test.cpp ARCHITECTURES sse2 avx512     softmax_test.sse2, softmax_test.avx512, where asked for and runnable
-#   softmax_test.cpp ... FAST_MATH                 and softmax_test.fast_math, compiled and linked like a careless project
+#   zone_test.cpp                    zone_test, with the flags of the build
+#   softmax_test.cpp sse2 avx512     softmax_test.sse2 and softmax_test.avx512, those asked for that run here;
+#                                    softmax_test, with the flags of the build, where none of the instruction sets is
 include_guard()
 include(${CMAKE_CURRENT_LIST_DIR}/ScaledotArchitectures.cmake)
 
@@ -27,7 +27,6 @@ function(scaledot_add_test_program name file)
 endfunction()
 
 function(scaledot_test file)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "FAST_MATH" "" "ARCHITECTURES")
     cmake_path(GET file STEM name)
 
     file(STRINGS ${file} mpfr_includes REGEX "^#include .*mpfr")
@@ -37,16 +36,15 @@ function(scaledot_test file)
     endif()
 
     set(built FALSE)
-    foreach(architecture IN LISTS arg_ARCHITECTURES)
-        if(architecture IN_LIST SCALEDOT_TEST_ARCHITECTURES AND SCALEDOT_RUNS_${architecture})
-            scaledot_add_test_program(${name}.${architecture} ${file} ${SCALEDOT_FLAGS_${architecture}})
-            set(built TRUE)
+    foreach(variant IN LISTS ARGN)
+        if(variant IN_LIST SCALEDOT_TEST_VARIANTS AND SCALEDOT_RUNS_${variant})
+            scaledot_add_test_program(${name}.${variant} ${file} ${SCALEDOT_FLAGS_${variant}})
+            if(NOT variant STREQUAL "fast_math")
+                set(built TRUE)
+            endif()
         endif()
     endforeach()
     if(NOT built)
         scaledot_add_test_program(${name} ${file})
-    endif()
-    if(arg_FAST_MATH AND SCALEDOT_TEST_BUILDS)
-        scaledot_add_test_program(${name}.fast_math ${file} -march=native -ffast-math)
     endif()
 endfunction()

@@ -140,6 +140,7 @@ auto log_softmax(const E& x, const softmax_options& options = {})
 ///                 positive, negative or 0.
 /// Accuracy        at most logsumexp_max_ulp of max(|m / T|, |y|) in float and double.
 /// Determinism     as softmax_into. Cost: two passes over each row.
+/// Source          Blanchard, Higham & Higham 2021; docs/numerics.md#logsumexp
 template <class Out, detail::tensor E>
     requires detail::in_memory<Out>
 void logsumexp_into(Out&& out, const E& x, const softmax_options& options = {})

@@ -69,6 +69,11 @@ inline void merge(score_statistics& into, const score_statistics& from)
     into.maximum = high.maximum;
 }
 
+/// Weights are multiplied by this before they are squared: in float the squares of a saturated row's weights would
+/// underflow, and those of a block of weights below 1 still fit. (Cubes matter beside squares only for weights near 1.)
+template <class T>
+inline constexpr double square_scale = sizeof(T) == 4 ? 0x1p60 : 1.0;
+
 /// The statistics of one block of scores; excluded ones are -inf.
 template <class Arch, class T>
 score_statistics statistics_of_block(const T* scores, std::size_t count)
@@ -112,14 +117,14 @@ score_statistics statistics_of_block(const T* scores, std::size_t count)
         const B weight = from_bits<T>(I(as_bits(exp_negative(B(-fall))) & visible));
         const auto is_largest = fall == B(0);
         const B other = xsimd::select(is_largest, B(0), weight);
-        const B square = other * other;
+        const B scaled = other * B(static_cast<T>(square_scale<T>));
         smallest = xsimd::min(smallest, from_bits<T>(select_bits(visible != I(0), as_bits(score), as_bits(B(maximum)))));
         falls = falls + fall;
         ties = ties + (weight - other);
         rest = rest + other;
         drop = multiply_add(weight, fall, drop);
-        squares = squares + square;
-        cubes = multiply_add(square, other, cubes);
+        squares = multiply_add(scaled, scaled, squares);
+        cubes = multiply_add(other * other, other, cubes);
     });
     const double mean_fall = static_cast<double>(sum_of_lanes(falls)) / result.count;
     B deviation(0);
@@ -134,7 +139,7 @@ score_statistics statistics_of_block(const T* scores, std::size_t count)
     result.deviation = static_cast<double>(sum_of_lanes(deviation));
     result.rest = others + static_cast<double>(sum_of_lanes(rest));
     result.drop = static_cast<double>(sum_of_lanes(drop));
-    result.squares = others + static_cast<double>(sum_of_lanes(squares));
+    result.squares = others + static_cast<double>(sum_of_lanes(squares)) / (square_scale<T> * square_scale<T>);
     result.cubes = others + static_cast<double>(sum_of_lanes(cubes));
     return result;
 }

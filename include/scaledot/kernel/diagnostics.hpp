@@ -70,9 +70,9 @@ inline void merge(score_statistics& into, const score_statistics& from)
 }
 
 /// Weights are multiplied by this before they are squared: in float the squares of a saturated row's weights would
-/// underflow, and those of a block of weights below 1 still fit. (Cubes matter beside squares only for weights near 1.)
+/// underflow; those of thousands of weights below 1 still fit. (Cubes matter beside squares only for weights near 1.)
 template <class T>
-inline constexpr double square_scale = sizeof(T) == 4 ? 0x1p60 : 1.0;
+inline constexpr double square_scale = sizeof(T) == 4 ? 0x1p56 : 1.0;
 
 /// The statistics of one block of scores; excluded ones are -inf.
 template <class Arch, class T>

@@ -77,7 +77,7 @@ auto attention_with_diagnostics(const Q& q, const K& k, const V& v, const attent
 /// the axis. Logit figures are those of x / T.
 ///
 /// @param logits   any rank >= 1
-/// @param options  axis, and a temperature that is positive and finite
+/// @param options  axis, and a temperature that is positive and finite; a quotient out of the type's range makes its row NaN
 /// @throws std::invalid_argument  axis outside the rank, temperature out of range
 template <detail::tensor E>
 auto softmax_diagnostics(const E& logits, const softmax_options& options = {})

@@ -14,6 +14,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <type_traits>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
@@ -93,6 +94,18 @@ void diagnose_into(Out&& out, Diagnostics& diagnostics, const Q& q, const K& k, 
     }
 }
 
+/// logit / temperature in T; NaN where a finite logit's quotient leaves the range of T, and its row has no figures.
+template <class T>
+T tempered(T logit, double temperature)
+{
+    if (temperature == 1.0 || !is_finite(static_cast<double>(logit))) {
+        return logit;
+    }
+    const double quotient = static_cast<double>(logit) / temperature;
+    const bool fits = is_finite(quotient) && std::abs(quotient) <= static_cast<double>(std::numeric_limits<T>::max());
+    return fits ? static_cast<T>(quotient) : kernel::quiet_nan<T>();
+}
+
 /// The statistics of one row of logits divided by a temperature, in blocks as attention's.
 template <class Arch, class T, class S>
 kernel::score_statistics statistics_of_row(const S* logits, std::size_t length, std::ptrdiff_t step, double temperature)
@@ -102,8 +115,8 @@ kernel::score_statistics statistics_of_row(const S* logits, std::size_t length, 
     for (std::size_t first = 0; first < length; first += block.size()) {
         const std::size_t count = std::min(block.size(), length - first);
         for (std::size_t j = 0; j < count; ++j) {
-            const T logit = kernel::to_arithmetic<T>(logits[static_cast<std::ptrdiff_t>(first + j) * step]);
-            block[j] = temperature == 1.0 ? logit : static_cast<T>(static_cast<double>(logit) / temperature);
+            const S logit = logits[static_cast<std::ptrdiff_t>(first + j) * step];
+            block[j] = tempered(kernel::to_arithmetic<T>(logit), temperature);
         }
         kernel::merge(all, kernel::statistics_of_block<Arch>(block.data(), count));
     }

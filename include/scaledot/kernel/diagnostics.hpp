@@ -74,6 +74,29 @@ inline void merge(score_statistics& into, const score_statistics& from)
 template <class T>
 inline constexpr double square_scale = sizeof(T) == 4 ? 0x1p56 : 1.0;
 
+inline bool has_finite_bits(double x)
+{
+    return (std::bit_cast<std::int64_t>(x) & exponent_mask<double>) != exponent_mask<double>;
+}
+
+/// Mean and deviation in double, of scores so far apart that their sums leave the range of T. (Beyond 1e154, where the
+/// squares leave double's, the deviation is +inf.)
+template <class T>
+void wide_moments(score_statistics& result, const T* scores, std::size_t count)
+{
+    const auto for_each_visible = [&](auto&& use) {
+        for (std::size_t j = 0; j < count; ++j) {
+            if (std::bit_cast<bits_of<T>>(scores[j]) != negative_infinity_bits<T>) {
+                use(static_cast<double>(scores[j]));
+            }
+        }
+    };
+    result.mean = 0;
+    result.deviation = 0;
+    for_each_visible([&](double score) { result.mean += score / result.count; });
+    for_each_visible([&](double score) { result.deviation += (score - result.mean) * (score - result.mean); });
+}
+
 /// The statistics of one block of scores; excluded ones are -inf.
 template <class Arch, class T>
 score_statistics statistics_of_block(const T* scores, std::size_t count)
@@ -137,6 +160,9 @@ score_statistics statistics_of_block(const T* scores, std::size_t count)
     result.minimum = -static_cast<double>(largest_lane(B(-smallest)));
     result.mean = result.maximum - mean_fall;
     result.deviation = static_cast<double>(sum_of_lanes(deviation));
+    if (!has_finite_bits(result.mean) || !has_finite_bits(result.deviation)) {
+        wide_moments(result, scores, count);
+    }
     result.rest = others + static_cast<double>(sum_of_lanes(rest));
     result.drop = static_cast<double>(sum_of_lanes(drop));
     result.squares = others + static_cast<double>(sum_of_lanes(squares)) / (square_scale<T> * square_scale<T>);

@@ -1,172 +1,156 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <scaledot/kernel/products.hpp>
 
+#include "support/attention_cases.hpp"
+
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <bit>
+#include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
-#include <memory>
-#include <random>
+#include <initializer_list>
 #include <vector>
 
-using namespace scaledot;
-using namespace scaledot::kernel;
-using arch = native_architecture;
+namespace sd = scaledot;
+namespace kernel = scaledot::kernel;
+using namespace test_support;
+using arch = scaledot::native_architecture;
 
 namespace {
 
 template <class T>
-std::vector<T> normal(std::size_t count, unsigned seed)
+using tile = kernel::register_tile<arch, T>;
+
+/// One step of a chain as the machine's vectors make it.
+template <class T>
+T step(T a, T b, T c)
 {
-    std::mt19937 generator(seed);
-    std::normal_distribution<double> draw;
-    std::vector<T> values(count);
-    std::generate(values.begin(), values.end(), [&] { return static_cast<T>(draw(generator)); });
-    return values;
+    if constexpr (kernel::fused<kernel::batch<arch, T>>) {
+        return std::fma(a, b, c);
+    } else {
+        return kernel::barrier(kernel::barrier(a * b) + c);
+    }
 }
 
 template <class T>
-bits_of<T> bits(T x)
+std::vector<T> numbers(std::size_t count, unsigned seed)
 {
-    return std::bit_cast<bits_of<T>>(x);
+    const auto x = gaussians<T, 1>({count}, seed);
+    return std::vector<T>(x.begin(), x.end());
 }
 
 } // namespace
 
-TEST_CASE_TEMPLATE("products: packed keys lie component by component, missing keys are 0", T, float, double)
+TEST_CASE_TEMPLATE("pack_keys: panels of keys, component by component, missing keys 0, from any storage type and stride", K, float,
+                   double, xtl::half_float, sd::bfloat16)
 {
-    constexpr std::size_t width = register_tile<arch, T>::width;
-    for (const std::size_t size : {std::size_t{1}, std::size_t{7}, std::size_t{64}}) {
-        for (const std::size_t count : {std::size_t{1}, width - 1, width, width + 1, block_keys}) {
-            const auto keys = normal<T>(count * (size + 3), 1);
-            std::vector<T> packed(block_keys * size, T(-1));
-            pack_keys<arch>(keys.data(), static_cast<std::ptrdiff_t>(size + 3), count, size, packed.data());
-            const std::size_t touched = (count + width - 1) / width * width;
-            for (std::size_t j = 0; j < touched; ++j) {
-                for (std::size_t c = 0; c < size; ++c) {
-                    const T expected = j < count ? keys[j * (size + 3) + c] : T(0);
-                    REQUIRE(packed[j / width * width * size + c * width + j % width] == expected);
+    using T = sd::detail::arithmetic_t<K>;
+    constexpr std::size_t width = tile<T>::width;
+    for (const std::size_t count : std::initializer_list<std::size_t>{1, width - 1, width, width + 1, kernel::block_keys}) {
+        for (const std::ptrdiff_t stride : {5, 9, -5}) {
+            const std::vector<K> memory = numbers<K>(2 * 9 * kernel::block_keys, 1);
+            const K* const keys = &memory[9 * kernel::block_keys];
+            std::vector<T> packed(kernel::block_keys * 5, T(99));
+            kernel::pack_keys<arch>(keys, stride, count, 5, packed.data());
+            bool right = true;
+            for (std::size_t j = 0; j < (count + width - 1) / width * width; ++j) {
+                for (std::ptrdiff_t c = 0; c < 5; ++c) {
+                    const T expected =
+                        j < count ? kernel::to_arithmetic<T>(keys[static_cast<std::ptrdiff_t>(j) * stride + c]) : T(0);
+                    right = right && packed[j / width * width * 5 + static_cast<std::size_t>(c) * width + j % width] == expected;
                 }
+            }
+            CHECK(right);
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("score_tile: each score is one chain over the head, then scaled; a row alone has the bits of a row in a tile", T,
+                   float, double)
+{
+    constexpr std::size_t rows = tile<T>::rows;
+    constexpr std::size_t width = tile<T>::width;
+    for (const std::size_t size : std::initializer_list<std::size_t>{1, 2, 7, 64, 129}) {
+        const std::size_t query_stride = size + 3;
+        const auto queries = numbers<T>(rows * query_stride, 1);
+        const auto panel = numbers<T>(size * width, 2);
+        std::vector<T> together(rows * 200), alone(200);
+        kernel::score_tile<arch, rows>(queries.data(), query_stride, panel.data(), size, T(0.3), together.data(), 200);
+        for (std::size_t r = 0; r < rows; ++r) {
+            kernel::score_tile<arch, 1>(queries.data() + r * query_stride, query_stride, panel.data(), size, T(0.3), alone.data(), 200);
+            for (std::size_t j = 0; j < width; ++j) {
+                T sum = 0;
+                for (std::size_t c = 0; c < size; ++c) {
+                    sum = step(queries[r * query_stride + c], panel[c * width + j], sum);
+                }
+                REQUIRE(together[r * 200 + j] == sum * T(0.3));
+                REQUIRE(alone[j] == together[r * 200 + j]);
             }
         }
     }
 }
 
-TEST_CASE_TEMPLATE("products: a score has the error of one chain, and the same bits in every tile", T, float, double)
+TEST_CASE_TEMPLATE("value_rows: each component is one chain over the keys, in any number of vectors", T, float, double)
 {
-    using tile = register_tile<arch, T>;
-    for (const std::size_t size : {std::size_t{1}, std::size_t{2}, std::size_t{40}, std::size_t{129}}) {
-        const auto queries = normal<T>(tile::rows * size, 2);
-        const auto keys = normal<T>(tile::width * size, 3);
-        std::vector<T> packed(block_keys * size);
-        pack_keys<arch>(keys.data(), static_cast<std::ptrdiff_t>(size), tile::width, size, packed.data());
-        const T scale = T(0.125);
-        std::vector<T> together(tile::rows * block_keys);
-        std::vector<T> alone(block_keys);
-        score_tile<arch, tile::rows>(queries.data(), size, packed.data(), size, scale, together.data(), block_keys);
-        for (std::size_t r = 0; r < tile::rows; ++r) {
-            score_tile<arch, 1>(queries.data() + r * size, size, packed.data(), size, scale, alone.data(), block_keys);
-            for (std::size_t j = 0; j < tile::width; ++j) {
-                long double exact = 0;
-                long double magnitude = 0;
+    constexpr std::size_t rows = tile<T>::rows;
+    constexpr std::size_t lanes = kernel::lanes<arch, T>;
+    for (std::size_t vectors = 1; vectors <= 2 * tile<T>::vectors + 1; ++vectors) {
+        for (const std::size_t keys : std::initializer_list<std::size_t>{0, 1, 5, 128}) {
+            const std::size_t size = vectors * lanes;
+            const auto stride = static_cast<std::ptrdiff_t>(size + 2);
+            const auto weights = numbers<T>(rows * 128, 1);
+            const auto values = numbers<T>(128 * (size + 2), 2);
+            std::vector<T> together(rows * size), alone(size), selected(size);
+            kernel::value_rows<arch, rows>(weights.data(), 128, values.data(), stride, keys, vectors, together.data(), size);
+            const std::array<bool, 128> none{};
+            for (std::size_t r = 0; r < rows; ++r) {
+                kernel::value_rows<arch, 1>(weights.data() + r * 128, 128, values.data(), stride, keys, vectors, alone.data(), size);
+                kernel::value_row_selected<arch>(weights.data() + r * 128, none.data(), values.data(), stride, keys, vectors, selected.data());
                 for (std::size_t c = 0; c < size; ++c) {
-                    const long double product = static_cast<long double>(queries[r * size + c]) * keys[j * size + c];
-                    exact += product;
-                    magnitude += std::abs(product);
-                }
-                // n additions and n products: (1 + u)^(n + 1) - 1 of the sum of magnitudes (Higham, section 3.1)
-                const long double bound =
-                    static_cast<long double>(size + 1) * std::numeric_limits<T>::epsilon() / 2 * magnitude * scale;
-                REQUIRE(std::abs(together[r * block_keys + j] - exact * scale) <= bound);
-                REQUIRE(bits(together[r * block_keys + j]) == bits(alone[j]));
-            }
-        }
-    }
-}
-
-TEST_CASE_TEMPLATE("products: rows of values have the same bits in every tile", T, float, double)
-{
-    using tile = register_tile<arch, T>;
-    for (const std::size_t vectors : {std::size_t{1}, std::size_t{3}, tile::vectors, 2 * tile::vectors + 1}) {
-        const std::size_t size = vectors * lanes<arch, T>;
-        for (const std::size_t keys : {std::size_t{0}, std::size_t{1}, std::size_t{100}}) {
-            auto weights = normal<T>(tile::rows * block_keys, 4);
-            const auto values = normal<T>(keys * size + 1, 5);
-            std::vector<T> together(tile::rows * size, T(9));
-            std::vector<T> alone(size, T(9));
-            const auto stride = static_cast<std::ptrdiff_t>(size);
-            value_rows<arch, tile::rows>(weights.data(), block_keys, values.data(), stride, keys, vectors,
-                                         together.data(), size);
-            const auto excluded = std::make_unique<bool[]>(block_keys);
-            std::vector<T> selected(size, T(9));
-            for (std::size_t r = 0; r < tile::rows; ++r) {
-                const T* row = weights.data() + r * block_keys;
-                value_rows<arch, 1>(row, block_keys, values.data(), stride, keys, vectors, alone.data(), size);
-                value_row_selected<arch>(row, excluded.get(), values.data(), stride, keys, vectors, selected.data());
-                for (std::size_t c = 0; c < size; ++c) {
-                    long double exact = 0;
-                    long double magnitude = 0;
+                    T sum = 0;
                     for (std::size_t j = 0; j < keys; ++j) {
-                        const long double product = static_cast<long double>(row[j]) * values[j * size + c];
-                        exact += product;
-                        magnitude += std::abs(product);
+                        sum = step(weights[r * 128 + j], values[j * (size + 2) + c], sum);
                     }
-                    const long double bound =
-                        static_cast<long double>(keys + 1) * std::numeric_limits<T>::epsilon() / 2 * magnitude;
-                    REQUIRE(std::abs(together[r * size + c] - exact) <= bound);
-                    REQUIRE(bits(together[r * size + c]) == bits(alone[c]));
-                    REQUIRE(bits(together[r * size + c]) == bits(selected[c]));
+                    REQUIRE(together[r * size + c] == sum);
+                    REQUIRE(alone[c] == sum);
+                    REQUIRE(selected[c] == sum);
                 }
             }
         }
     }
 }
 
-TEST_CASE_TEMPLATE("products: keys of weight 0 leave no trace, not even in the sign of a zero", T, float, double)
+TEST_CASE_TEMPLATE("value_row_selected: excluded keys leave no trace, whatever their values; a sum of -0 is +0", T, float, double)
 {
-    constexpr std::size_t size = lanes<arch, T>;
-    const T tiny = std::numeric_limits<T>::min();
-    const std::vector<T> values = [&] {
-        std::vector<T> v(3 * size, -tiny);
-        std::fill(v.begin() + size, v.end(), T(1));
-        return v;
-    }();
-    const std::vector<T> weights = {tiny, T(0), T(0)}; // the first product underflows to -0
-    std::vector<T> one(size);
-    std::vector<T> three(size);
-    value_rows<arch, 1>(weights.data(), block_keys, values.data(), size, 1, 1, one.data(), size);
-    value_rows<arch, 1>(weights.data(), block_keys, values.data(), size, 3, 1, three.data(), size);
-    CHECK(bits(one[0]) == 0);
-    CHECK(bits(three[0]) == 0);
+    constexpr std::size_t lanes = kernel::lanes<arch, T>;
+    std::array<T, 4> weights = {T(0.5), T(0), T(0), T(0.25)};
+    std::vector<T> values(4 * lanes, T(2));
+    std::fill_n(values.begin() + static_cast<std::ptrdiff_t>(lanes), lanes, infinity_of<T>());
+    std::fill_n(values.begin() + static_cast<std::ptrdiff_t>(2 * lanes), lanes, nan_of<T>());
+    const std::array excluded = {false, true, true, false};
+    std::vector<T> output(lanes);
+    kernel::value_row_selected<arch>(weights.data(), excluded.data(), values.data(), static_cast<std::ptrdiff_t>(lanes), 4, 1, output.data());
+    CHECK(output == std::vector<T>(lanes, T(1.5)));
+    std::fill(values.begin(), values.end(), T(-0.0));
+    weights.fill(T(1));
+    kernel::value_row_selected<arch>(weights.data(), excluded.data(), values.data(), static_cast<std::ptrdiff_t>(lanes), 4, 1, output.data());
+    CHECK(all_zero(output));
 }
 
-TEST_CASE_TEMPLATE("products: excluded keys are skipped, whatever their values", T, float, double)
+TEST_CASE_TEMPLATE("all_finite: finds a single NaN or infinity wherever it stands, at every length", T, float, double)
 {
-    constexpr std::size_t size = lanes<arch, T>;
-    std::vector<T> values(2 * size, T(2));
-    std::fill(values.begin() + size, values.end(), infinity<T>);
-    const std::vector<T> weights = {T(0.5), T(0)};
-    const bool excluded[] = {false, true};
-    std::vector<T> output(size);
-    value_row_selected<arch>(weights.data(), excluded, values.data(), size, 2, 1, output.data());
-    CHECK(output[0] == T(1));
-}
-
-TEST_CASE_TEMPLATE("products: all_finite sees every element, and nothing behind the last", T, float, double)
-{
-    for (std::size_t count = 0; count <= 2 * lanes<arch, T> + 1; ++count) {
-        std::vector<T> values(count + 1, std::numeric_limits<T>::max());
-        values[count] = quiet_nan<T>();
-        CHECK(all_finite<arch>(values.data(), count));
+    for (std::size_t count = 0; count <= 4 * kernel::lanes<arch, T> + 1; ++count) {
+        auto x = numbers<T>(count + 1, 1);
+        CHECK(kernel::all_finite<arch>(x.data(), count));
         for (std::size_t i = 0; i < count; ++i) {
-            for (const T bad : {infinity<T>, negative_infinity<T>, quiet_nan<T>()}) {
-                values[i] = bad;
-                CHECK_FALSE(all_finite<arch>(values.data(), count));
+            for (const T bad : {nan_of<T>(), infinity_of<T>(), minus_infinity_of<T>()}) {
+                auto y = x;
+                y[i] = bad;
+                CHECK(!kernel::all_finite<arch>(y.data(), count));
             }
-            values[i] = T(0);
         }
+        x[count] = nan_of<T>(); // past the end
+        CHECK(kernel::all_finite<arch>(x.data(), count));
     }
 }

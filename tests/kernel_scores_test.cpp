@@ -1,145 +1,170 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <scaledot/kernel/scores.hpp>
 
+#include "support/attention_cases.hpp"
+
 #include <doctest/doctest.h>
 
-#include <bit>
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <random>
 #include <vector>
 
-using namespace scaledot;
-using namespace scaledot::kernel;
-using arch = native_architecture;
+namespace kernel = scaledot::kernel;
+using namespace test_support;
+using arch = scaledot::native_architecture;
 
 namespace {
 
 template <class T>
-bool is_nan_by_bits(T x)
+std::vector<T> numbers(std::size_t count, unsigned seed, double deviation = 1)
 {
-    return (std::bit_cast<bits_of<T>>(x) & std::numeric_limits<bits_of<T>>::max()) > exponent_mask<T>;
+    const auto x = gaussians<T, 1>({count}, seed, deviation);
+    return std::vector<T>(x.begin(), x.end());
 }
 
-template <class T>
-bool is_excluded(T x)
-{
-    return std::bit_cast<bits_of<T>>(x) == negative_infinity_bits<T>;
-}
+/// Of x / cap, tanh and the product with cap: a unit in the last place each, and hyperbolic_tangent's few.
+constexpr double softcap_max_ulp = 6;
 
 } // namespace
 
-TEST_CASE_TEMPLATE("softcap_row: c tanh(s / c) to a few ulp, small scores to all digits", T, float, double)
+TEST_CASE("in_range: finite numbers stay finite, infinities and NaN stay what they are")
 {
-    constexpr std::size_t count = 4 * lanes<arch, T>;
-    for (const double cap : {0.5, 30.0, 1e6}) {
-        for (const double spread : {1e-30, 1e-3, 1.0, 100.0}) {
-            std::vector<T> scores(count);
-            std::mt19937 generator(7);
-            std::normal_distribution<double> draw(0, spread * cap);
-            for (T& s : scores) {
-                s = static_cast<T>(draw(generator));
-            }
-            const auto before = scores;
-            softcap_row<arch>(scores.data(), count, static_cast<T>(cap));
-            for (std::size_t j = 0; j < count; ++j) {
+    CHECK(kernel::in_range<float>(1e300) == std::numeric_limits<float>::max());
+    CHECK(kernel::in_range<float>(-1e300) == std::numeric_limits<float>::lowest());
+    CHECK(kernel::in_range<float>(0.1) == 0.1f);
+    CHECK(kernel::in_range<float>(1e-300) == 0.f);
+    CHECK(scaledot::detail::is_negative_infinity(static_cast<double>(kernel::in_range<float>(minus_infinity_of<double>()))));
+    CHECK(scaledot::detail::is_positive_infinity(static_cast<double>(kernel::in_range<float>(infinity_of<double>()))));
+    CHECK(scaledot::detail::is_nan(static_cast<double>(kernel::in_range<float>(nan_of<double>()))));
+    CHECK(kernel::in_range<double>(1e300) == 1e300);
+    CHECK(kernel::in_range<float>(from_double<scaledot::bfloat16>(-3e38)) < -2.9e38f);
+}
+
+TEST_CASE_TEMPLATE("softcap_row: cap tanh(score / cap) from tiny to saturated scores", T, float, double)
+{
+    constexpr std::size_t count = 4 * kernel::lanes<arch, T>;
+    for (const double cap : {1e-20, 1.0, 30.0, 1e20}) {
+        for (const double size : {1e-30, 1e-6, 1e-3, 1.0, 1e3, 1e30}) {
+            auto scores = numbers<T>(count, 1, size);
+            const auto input = scores;
+            kernel::softcap_row<arch>(scores.data(), count, static_cast<T>(cap));
+            for (std::size_t i = 0; i < count; ++i) {
                 const long double c = static_cast<T>(cap);
-                const long double exact = c * std::tanh(static_cast<long double>(before[j]) / c);
-                // the quotient's and the product's rounding and hyperbolic_tangent's bound
-                CHECK(std::abs(scores[j] - exact) <=
-                      (hyperbolic_tangent_max_ulp + 2) * std::numeric_limits<T>::epsilon() * std::abs(exact));
+                const auto exact = static_cast<double>(c * std::tanh(static_cast<long double>(input[i]) / c));
+                CAPTURE(input[i]);
+                CAPTURE(cap);
+                CHECK(std::abs(static_cast<double>(scores[i]) - exact) <=
+                      softcap_max_ulp * std::abs(exact) * static_cast<double>(std::numeric_limits<T>::epsilon()));
             }
         }
     }
+    std::vector<T> special(count, T(0));
+    special[0] = infinity_of<T>();
+    special[1] = minus_infinity_of<T>();
+    special[2] = nan_of<T>();
+    special[3] = T(-0.0);
+    kernel::softcap_row<arch>(special.data(), count, T(5));
+    CHECK(special[0] == T(5));
+    CHECK(special[1] == T(-5));
+    CHECK(scaledot::detail::is_nan(static_cast<double>(special[2])));
+    CHECK(special[3] == T(0));
 }
 
-TEST_CASE_TEMPLATE("mask_row: false and -inf exclude, whatever the score; a finite number only adds", T, float, double)
+TEST_CASE_TEMPLATE("mask_row: false and -inf exclude any score, other numbers are added, along any step", M, bool, float, double,
+                   xtl::half_float, scaledot::bfloat16)
 {
-    const std::vector<T> start = {T(1), quiet_nan<T>(), std::numeric_limits<T>::max(), T(-2)};
-    const bool allowed[] = {true, false, false, true};
-    std::vector<T> scores = start;
-    mask_row(scores.data(), scores.size(), allowed, 1);
-    CHECK(scores[0] == T(1));
-    CHECK(is_excluded(scores[1]));
-    CHECK(is_excluded(scores[2]));
-    CHECK(scores[3] == T(-2));
-
-    const std::vector<T> bias = {T(0.5), negative_infinity<T>, negative_infinity<T>, T(-1e30)};
-    scores = start;
-    mask_row(scores.data(), scores.size(), bias.data(), 1);
-    CHECK(scores[0] == T(1.5));
-    CHECK(is_excluded(scores[1]));
-    CHECK(is_excluded(scores[2]));
-    CHECK_FALSE(is_excluded(scores[3]));
+    for (const std::ptrdiff_t step : {std::ptrdiff_t{1}, std::ptrdiff_t{3}, std::ptrdiff_t{-2}, std::ptrdiff_t{0}}) {
+        std::vector<float> scores = {1, 2, nan_of<float>(), infinity_of<float>(), minus_infinity_of<float>(), 6};
+        const auto before = scores;
+        dense<M, 1> mask = filled<M, 1>({40}, 1);
+        const auto at = [&](std::ptrdiff_t j) { return static_cast<std::size_t>(20 + j * step); };
+        for (const std::ptrdiff_t j : {0, 2, 3}) {
+            if constexpr (std::is_same_v<M, bool>) {
+                mask(at(j)) = false;
+            } else {
+                mask(at(j)) = minus_infinity_of<M>();
+            }
+        }
+        kernel::mask_row(scores.data(), 6, &mask(20), step);
+        for (std::ptrdiff_t j = 0; j < 6; ++j) {
+            const auto i = static_cast<std::size_t>(j);
+            const bool excluded = step == 0 || j == 0 || j == 2 || j == 3 || j == 4;
+            const float sum = std::is_same_v<M, bool> ? before[i] : before[i] + 1;
+            CHECK((excluded ? scaledot::detail::is_negative_infinity(static_cast<double>(scores[i])) : scores[i] == sum));
+        }
+    }
 }
 
-TEST_CASE("mask_row: steps of 0 broadcast, negative ones walk backwards; -1e300 does not exclude in float")
+TEST_CASE("restrict_row: keeps [first, last), also where that lies outside the row or is empty")
 {
-    const double bias[] = {1.0, 2.0, -1e300};
-    std::vector<float> scores = {0.f, 0.f, 0.f};
-    mask_row(scores.data(), scores.size(), bias, 0);
-    CHECK(scores == std::vector<float>{1.f, 1.f, 1.f});
-    mask_row(scores.data(), 2, bias + 1, -1);
-    CHECK(scores == std::vector<float>{3.f, 2.f, 1.f});
-    mask_row(scores.data(), 1, bias + 2, 1);
-    CHECK_FALSE(is_excluded(scores[0]));
+    for (std::size_t first = 0; first <= 12; ++first) {
+        for (std::size_t last = 0; last <= 12; ++last) {
+            std::vector<float> scores(9, 1.f);
+            kernel::restrict_row(scores.data(), 8, first, last);
+            for (std::size_t j = 0; j < 8; ++j) {
+                CHECK(scaledot::detail::is_negative_infinity(static_cast<double>(scores[j])) == (j < first || j >= last));
+            }
+            CHECK(scores[8] == 1.f);
+        }
+    }
 }
 
-TEST_CASE_TEMPLATE("restrict_row: keeps [first, last)", T, float, double)
+TEST_CASE_TEMPLATE("weigh_row: weights exp(score - maximum), their sum and the maximum; excluded scores weigh +0", T, float, double)
 {
-    for (std::size_t first = 0; first <= 6; ++first) {
-        for (std::size_t last = 0; last <= 6; ++last) {
-            std::vector<T> scores(5, T(1));
-            restrict_row(scores.data(), scores.size(), first, last);
-            for (std::size_t j = 0; j < scores.size(); ++j) {
-                CHECK(is_excluded(scores[j]) == !(first <= j && j < last));
+    constexpr std::size_t lanes = kernel::lanes<arch, T>;
+    for (const std::size_t count : std::initializer_list<std::size_t>{lanes, 2 * lanes, 128}) {
+        for (const double deviation : {0.0, 1.0, 30.0, 1e4}) {
+            auto scores = numbers<T>(count, 1, deviation);
+            scores[1] = scores[count - 1] = minus_infinity_of<T>();
+            const auto input = scores;
+            const auto result = kernel::weigh_row<arch>(scores.data(), count);
+            T maximum = input[0];
+            for (std::size_t j = 0; j + 1 < count; ++j) {
+                maximum = j != 1 && input[j] > maximum ? input[j] : maximum;
+            }
+            CHECK(result.maximum == maximum);
+            long double sum = 0;
+            for (std::size_t j = 0; j < count; ++j) {
+                const bool excluded = j == 1 || j == count - 1;
+                // of the difference's rounding, which exp makes relative, and of exp itself
+                const long double fall = static_cast<long double>(input[excluded ? 0 : j]) - maximum;
+                const auto exact = excluded ? 0 : static_cast<double>(std::exp(fall));
+                const double relative = (2 + std::abs(static_cast<double>(fall))) * static_cast<double>(std::numeric_limits<T>::epsilon());
+                const double smallest = static_cast<double>(std::numeric_limits<T>::min());
+                REQUIRE(std::abs(static_cast<double>(scores[j]) - exact) <= relative * exact + smallest);
+                REQUIRE((!excluded || all_zero(std::vector<T>{scores[j]})));
+                sum += scores[j];
+            }
+            CHECK(std::abs(static_cast<double>(static_cast<long double>(result.sum) - sum)) <=
+                  static_cast<double>(sum) * static_cast<double>(std::numeric_limits<T>::epsilon()) * static_cast<double>(count));
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("weigh_row: a row of excluded scores is empty; NaN or +inf anywhere makes it NaN", T, float, double)
+{
+    constexpr std::size_t count = 3 * kernel::lanes<arch, T>;
+    std::vector<T> none(count, minus_infinity_of<T>());
+    const auto empty = kernel::weigh_row<arch>(none.data(), count);
+    CHECK(kernel::infinity<T> == -empty.maximum);
+    CHECK(empty.sum == 0);
+    CHECK(all_zero(none));
+    for (std::size_t i = 0; i < count; ++i) {
+        for (const T bad : {nan_of<T>(), infinity_of<T>()}) {
+            for (const T others : {T(1), minus_infinity_of<T>(), std::numeric_limits<T>::lowest()}) {
+                std::vector<T> scores(count, others);
+                scores[i] = bad;
+                const auto result = kernel::weigh_row<arch>(scores.data(), count);
+                CHECK(all_nan(std::vector<T>{result.maximum, result.sum}));
+                CHECK(all_nan(scores));
             }
         }
     }
-}
-
-TEST_CASE_TEMPLATE("weigh_row: exp(score - maximum) and their sum; excluded scores weigh +0", T, float, double)
-{
-    constexpr std::size_t count = 3 * lanes<arch, T>;
-    std::vector<T> scores(count, negative_infinity<T>);
-    for (std::size_t j = 0; j < count; j += 2) {
-        scores[j] = T(1000) - static_cast<T>(j);
-    }
-    const auto before = scores;
-    const auto row = weigh_row<arch>(scores.data(), count);
-    CHECK(row.maximum == T(1000));
-    long double sum = 0;
-    for (std::size_t j = 0; j < count; ++j) {
-        if (j % 2 == 1) {
-            CHECK(std::bit_cast<bits_of<T>>(scores[j]) == 0);
-            continue;
-        }
-        const long double exact = std::exp(static_cast<long double>(before[j]) - 1000);
-        CHECK(std::abs(scores[j] - exact) <= exp_negative_max_ulp * std::numeric_limits<T>::epsilon() * exact);
-        sum += exact;
-    }
-    CHECK(std::abs(row.sum - sum) <= (exp_negative_max_ulp + 2) * std::numeric_limits<T>::epsilon() * sum);
-}
-
-TEST_CASE_TEMPLATE("weigh_row: nothing but excluded scores is empty; NaN and +inf make all NaN", T, float, double)
-{
-    constexpr std::size_t count = 2 * lanes<arch, T>;
-    std::vector<T> scores(count, negative_infinity<T>);
-    const auto empty = weigh_row<arch>(scores.data(), count);
-    CHECK(is_excluded(empty.maximum));
-    CHECK(empty.sum == T(0));
-    CHECK(scores[count - 1] == T(0));
-    for (const T bad : {quiet_nan<T>(), std::bit_cast<T>(static_cast<bits_of<T>>(negative_infinity_bits<T> | 1)), infinity<T>}) {
-        for (std::size_t at = 0; at < count; ++at) {
-            for (const T others : {T(3), negative_infinity<T>}) {
-                std::vector<T> row(count, others);
-                row[at] = bad;
-                const auto result = weigh_row<arch>(row.data(), count);
-                CHECK(is_nan_by_bits(result.maximum));
-                CHECK(is_nan_by_bits(result.sum));
-                CHECK(is_nan_by_bits(row[0]));
-            }
-        }
-    }
+    std::vector<T> huge(count, std::numeric_limits<T>::lowest());
+    huge[1] = std::numeric_limits<T>::max(); // differences beyond the type's range weigh 0
+    const auto result = kernel::weigh_row<arch>(huge.data(), count);
+    CHECK(result.sum == 1);
+    CHECK(result.maximum == std::numeric_limits<T>::max());
 }

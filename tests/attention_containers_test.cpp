@@ -34,17 +34,21 @@ template <class Q, class K, class V>
 bool as_expected(const Q& query, const K& key, const V& value)
 {
     const auto result = sd::attention_with_lse(query, key, value);
-    return same_bits(dense<float, 3>(result.output), expected.output) && same_bits(dense<float, 2>(result.lse), expected.lse);
+    return same_bits(dense<float, 3>(result.output), expected.output) &&
+           same_bits(dense<float, 2>(result.lse), expected.lse);
 }
 
 } // namespace
 
 TEST_CASE("attention: ranks 2 to 6; the axes before heads are the batch")
 {
-    CHECK(disagreement(gaussians<float, 2>({7, 8}, 1), gaussians<float, 2>({13, 8}, 2), gaussians<float, 2>({13, 5}, 3)) == "");
+    CHECK(disagreement(gaussians<float, 2>({7, 8}, 1), gaussians<float, 2>({13, 8}, 2),
+                       gaussians<float, 2>({13, 5}, 3)) == "");
     CHECK(disagreement(q, k, v) == "");
-    CHECK(disagreement(gaussians<float, 5>({2, 3, 4, 7, 8}, 1), gaussians<float, 5>({2, 3, 2, 13, 8}, 2), gaussians<float, 5>({2, 3, 2, 13, 5}, 3)) == "");
-    CHECK(disagreement(gaussians<float, 6>({2, 1, 3, 4, 2, 8}, 1), gaussians<float, 6>({2, 1, 3, 2, 13, 8}, 2), gaussians<float, 6>({2, 1, 3, 2, 13, 5}, 3)) == "");
+    CHECK(disagreement(gaussians<float, 5>({2, 3, 4, 7, 8}, 1), gaussians<float, 5>({2, 3, 2, 13, 8}, 2),
+                       gaussians<float, 5>({2, 3, 2, 13, 5}, 3)) == "");
+    CHECK(disagreement(gaussians<float, 6>({2, 1, 3, 4, 2, 8}, 1), gaussians<float, 6>({2, 1, 3, 2, 13, 8}, 2),
+                       gaussians<float, 6>({2, 1, 3, 2, 13, 5}, 3)) == "");
     const xt::xarray<float> q2 = gaussians<float, 2>({7, 8}, 1);
     const xt::xarray<float> k2 = gaussians<float, 2>({13, 8}, 2);
     CHECK(disagreement(q2, k2, k2) == "");
@@ -57,7 +61,8 @@ TEST_CASE("attention: xtensor gives xtensor, xarray and the rest of unknown rank
     static_assert(std::is_same_v<decltype(sd::attention(any, k, v)), xt::xarray<float>>);
     static_assert(std::is_same_v<decltype(sd::attention_with_lse(q, k, v).lse), xt::xtensor<float, 2>>);
     static_assert(std::is_same_v<decltype(sd::attention_with_lse(any, k, v).lse), xt::xarray<float>>);
-    static_assert(std::is_same_v<decltype(sd::attention(xt::xtensor<xtl::half_float, 3>(), k, v)), xt::xtensor<xtl::half_float, 3>>);
+    static_assert(std::is_same_v<decltype(sd::attention(xt::xtensor<xtl::half_float, 3>(), k, v)),
+                                 xt::xtensor<xtl::half_float, 3>>);
     CHECK(as_expected(any, k, v));
     CHECK(as_expected(q, xt::xarray<float>(k), v));
     CHECK(as_expected(any, xt::xarray<float>(k), xt::xarray<float>(v)));
@@ -75,7 +80,8 @@ TEST_CASE("attention: fixed, column-major and adapted arrays")
     CHECK(as_expected(column_major_q, k, v));
     const std::vector<float> memory(k.begin(), k.end());
     CHECK(as_expected(q, xt::adapt(memory, std::array<std::size_t, 3>{2, 13, 8}), v));
-    CHECK(as_expected(q, xt::adapt(memory.data(), memory.size(), xt::no_ownership(), std::vector<std::size_t>{2, 13, 8}), v));
+    CHECK(as_expected(
+        q, xt::adapt(memory.data(), memory.size(), xt::no_ownership(), std::vector<std::size_t>{2, 13, 8}), v));
 }
 
 TEST_CASE("attention: views, strided, transposed, flipped, broadcast, and of views")

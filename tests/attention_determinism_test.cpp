@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// To the bit: a row of attention does not depend on threads, on the batch around it, or on the queries computed with it.
+// To the bit: a row of attention does not depend on threads, on the batch around it, or on the queries computed with
+// it.
 #include <scaledot/attention.hpp>
 
 #include "support/attention_cases.hpp"
@@ -82,14 +83,17 @@ auto query_rows(const dense<T, 4>& x, std::size_t first, std::size_t last)
 
 } // namespace
 
-TEST_CASE_TEMPLATE("attention: any number of threads gives the same bits", T, float, double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("attention: any number of threads gives the same bits", T, float, double, xtl::half_float,
+                   sd::bfloat16)
 {
     // many heads; few heads of many rows; few rows of many keys
-    const std::vector<problem<T>> problems = {{{3, 4, 20, 16}, 2, 200, 11}, {{1, 1, 300, 16}, 1, 300, 16}, {{1, 3, 2, 16}, 1, 3300, 8}};
+    const std::vector<problem<T>> problems = {
+        {{3, 4, 20, 16}, 2, 200, 11}, {{1, 1, 300, 16}, 1, 300, 16}, {{1, 3, 2, 16}, 1, 3300, 8}};
     for (const auto& p : problems) {
         check_threads([&] { return sd::attention_with_lse(p.q, p.k, p.v); });
         check_threads([&] {
-            return sd::attention_with_lse(p.q, p.k, p.v, {.causal = true, .align = sd::alignment::bottom_right, .window_left = 1500});
+            return sd::attention_with_lse(p.q, p.k, p.v,
+                                          {.causal = true, .align = sd::alignment::bottom_right, .window_left = 1500});
         });
     }
 }
@@ -127,8 +131,10 @@ TEST_CASE_TEMPLATE("attention: a query gives the same bits alone as among others
         if constexpr (!std::is_same_v<T, sd::bfloat16>) {
             hurt_values(p.v);
         }
-        const std::vector<sd::attention_options> kinds = {
-            {}, {.causal = true, .query_offset = 970}, {.query_offset = 500, .window_left = 130, .window_right = 1}, {.softcap = 3.0}};
+        const std::vector<sd::attention_options> kinds = {{},
+                                                          {.causal = true, .query_offset = 970},
+                                                          {.query_offset = 500, .window_left = 130, .window_right = 1},
+                                                          {.softcap = 3.0}};
         for (const auto& options : kinds) {
             const auto whole = sd::attention_with_lse(p.q, p.k, p.v, options);
             for (const std::size_t count : counts{1, 5, 6, 64}) {

@@ -66,18 +66,34 @@ std::size_t extra_of_attention(std::size_t queries, std::size_t keys, std::size_
     const auto q = filled<float, 2>({queries, size}, 0.1);
     const auto k = filled<float, 2>({keys, size}, 0.1);
     auto out = filled<float, 2>({queries, size}, 0);
-    return extra_bytes([&] { sd::attention_into(out, q, k, k, {.causal = causal, .align = sd::alignment::bottom_right}); });
+    return extra_bytes(
+        [&] { sd::attention_into(out, q, k, k, {.causal = causal, .align = sd::alignment::bottom_right}); });
 }
 
 constexpr std::size_t mebibyte = std::size_t{1} << 20;
 
 } // namespace
 
-void* operator new(std::size_t size) { return counted(size, 64); }
-void* operator new(std::size_t size, std::align_val_t alignment) { return counted(size, static_cast<std::size_t>(alignment)); }
-void operator delete(void* memory) noexcept { release(memory, 64); }
-void operator delete(void* memory, std::size_t) noexcept { release(memory, 64); }
-void operator delete(void* memory, std::align_val_t alignment) noexcept { release(memory, static_cast<std::size_t>(alignment)); }
+void* operator new(std::size_t size)
+{
+    return counted(size, 64);
+}
+void* operator new(std::size_t size, std::align_val_t alignment)
+{
+    return counted(size, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept
+{
+    release(memory, 64);
+}
+void operator delete(void* memory, std::size_t) noexcept
+{
+    release(memory, 64);
+}
+void operator delete(void* memory, std::align_val_t alignment) noexcept
+{
+    release(memory, static_cast<std::size_t>(alignment));
+}
 void operator delete(void* memory, std::size_t, std::align_val_t alignment) noexcept
 {
     release(memory, static_cast<std::size_t>(alignment));
@@ -112,8 +128,8 @@ TEST_CASE("attention: diagnostics add statistics per row in flight, nothing per 
     CHECK(extra_bytes([&] { sd::attention_diagnostics(q, k); }) <= 16384 * 8 * sizeof(float) + figures + mebibyte);
 }
 
-TEST_CASE_TEMPLATE("attention: keys and values past a key length are never read, nor anything past an array's end", T, float,
-                   double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("attention: keys and values past a key length are never read, nor anything past an array's end", T,
+                   float, double, xtl::half_float, sd::bfloat16)
 {
     // few queries are not worth packing a head's keys for, 120 are
     for (const std::size_t queries : std::initializer_list<std::size_t>{1, 7, 120}) {
@@ -123,8 +139,8 @@ TEST_CASE_TEMPLATE("attention: keys and values past a key length are never read,
                 CAPTURE(size);
                 CAPTURE(valid);
                 const std::size_t keys = valid + 1100;
-                const guarded_memory<T> q(queries * size, 0), k(valid * size, 1100 * size), v(valid * size, 1100 * size),
-                    out(queries * size, 0);
+                const guarded_memory<T> q(queries * size, 0), k(valid * size, 1100 * size),
+                    v(valid * size, 1100 * size), out(queries * size, 0);
                 std::fill_n(q.data(), queries * size, from_double<T>(0.5));
                 std::fill_n(k.data(), valid * size, from_double<T>(0.25));
                 std::fill_n(v.data(), valid * size, from_double<T>(3));

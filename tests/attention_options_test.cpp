@@ -65,12 +65,25 @@ std::string disagreement_with(const M& mask, sd::attention_options options = {})
 
 } // namespace
 
-TEST_CASE_TEMPLATE("attention: a mask of any type broadcasts from the right to [batch, heads, queries, keys]", M, bool, float,
-                   double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("attention: a mask of any type broadcasts from the right to [batch, heads, queries, keys]", M, bool,
+                   float, double, xtl::half_float, sd::bfloat16)
 {
-    const std::vector<std::vector<std::size_t>> shapes = {
-        {}, {1}, {keys}, {1, 1}, {queries, 1}, {1, keys}, {queries, keys}, {1, queries, keys}, {4, queries, keys}, {4, 1, keys},
-        {4, 1, 1}, {2, 1, 1, 1}, {2, 1, 1, keys}, {1, 4, queries, keys}, {2, 1, queries, keys}, {2, 4, queries, keys}};
+    const std::vector<std::vector<std::size_t>> shapes = {{},
+                                                          {1},
+                                                          {keys},
+                                                          {1, 1},
+                                                          {queries, 1},
+                                                          {1, keys},
+                                                          {queries, keys},
+                                                          {1, queries, keys},
+                                                          {4, queries, keys},
+                                                          {4, 1, keys},
+                                                          {4, 1, 1},
+                                                          {2, 1, 1, 1},
+                                                          {2, 1, 1, keys},
+                                                          {1, 4, queries, keys},
+                                                          {2, 1, queries, keys},
+                                                          {2, 4, queries, keys}};
     for (const auto& shape : shapes) {
         CAPTURE(sd::detail::shape_text(shape));
         CHECK(disagreement_with(mask_of<M>(shape, 5)) == "");
@@ -81,14 +94,15 @@ TEST_CASE_TEMPLATE("attention: a mask of any type broadcasts from the right to [
 TEST_CASE("attention: a mask may be a strided view of something that lives on")
 {
     const xt::xarray<bool> wide = mask_of<bool>({2, 4, queries, 2 * keys}, 1);
-    const auto every_other = xt::strided_view(wide, {xt::all(), xt::all(), xt::all(), xt::range(0, 2 * static_cast<int>(keys), 2)});
+    const auto every_other =
+        xt::strided_view(wide, {xt::all(), xt::all(), xt::all(), xt::range(0, 2 * static_cast<int>(keys), 2)});
     CHECK(disagreement_with(every_other) == "");
     const xt::xarray<float> sideways = mask_of<float>({keys, queries}, 2);
     const auto turned = xt::transpose(sideways);
     CHECK(disagreement_with(turned) == "");
     const auto backwards = xt::flip(turned, 1);
     CHECK(disagreement_with(backwards) == "");
-    const xt::xtensor<double, 2> column_major = xt::xtensor<double, 2, xt::layout_type::column_major>(mask_of<double>({queries, keys}, 3));
+    const xt::xtensor<double, 2, xt::layout_type::column_major> column_major = mask_of<double>({queries, keys}, 3);
     CHECK(disagreement_with(column_major) == "");
 }
 
@@ -97,7 +111,8 @@ TEST_CASE("attention: leading axes of a mask are those of the batch, however man
     const auto many_q = gaussians<float, 6>({2, 1, 3, 2, 4, 6}, 1);
     const auto many_k = gaussians<float, 6>({2, 1, 3, 2, 20, 6}, 2);
     const auto many_v = gaussians<float, 6>({2, 1, 3, 2, 20, 3}, 3);
-    for (const auto& shape : std::vector<std::vector<std::size_t>>{{2, 1, 3, 2, 4, 20}, {3, 1, 1, 20}, {2, 1, 1, 1, 4, 1}, {1, 1, 3, 1, 1, 1}}) {
+    for (const auto& shape : std::vector<std::vector<std::size_t>>{
+             {2, 1, 3, 2, 4, 20}, {3, 1, 1, 20}, {2, 1, 1, 1, 4, 1}, {1, 1, 3, 1, 1, 1}}) {
         const auto mask = mask_of<bool>(shape, 4);
         CAPTURE(sd::detail::shape_text(shape));
         CHECK(disagreement(many_q, many_k, many_v, {.mask = mask}, plain_mask_of(mask, many_q, many_k)) == "");
@@ -108,7 +123,8 @@ TEST_CASE("attention: leading axes of a mask are those of the batch, however man
     CHECK(disagreement(one_q, one_k, one_k, {.mask = mask}, plain_mask_of(mask, one_q, one_k)) == "");
 }
 
-TEST_CASE_TEMPLATE("attention: a finite bias excludes no key, however negative", M, float, double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("attention: a finite bias excludes no key, however negative", M, float, double, xtl::half_float,
+                   sd::bfloat16)
 {
     xt::xtensor<M, 1> mask = xt::xtensor<M, 1>::from_shape({keys});
     mask.fill(std::numeric_limits<M>::lowest());
@@ -136,7 +152,8 @@ TEST_CASE("attention: a bias beyond float's range is as large as float's largest
 
 TEST_CASE("attention: causality and windows for every alignment and offset")
 {
-    const std::vector<std::optional<std::ptrdiff_t>> offsets = {0, 5, 100, 130, 200, -1, -5, -200, smallest, smallest + 7, largest - 8};
+    const std::vector<std::optional<std::ptrdiff_t>> offsets = {0,  5,    100,      130,          200,        -1,
+                                                                -5, -200, smallest, smallest + 7, largest - 8};
     const std::vector<std::optional<std::size_t>> sides = {{}, 0, 1, 3, 40, 131, unbounded - 1, unbounded};
     for (const bool causal : {false, true}) {
         for (const auto left : sides) {
@@ -145,14 +162,19 @@ TEST_CASE("attention: causality and windows for every alignment and offset")
                 CAPTURE(left.value_or(7777));
                 CAPTURE(right.value_or(7777));
                 for (const auto align : {sd::alignment::top_left, sd::alignment::bottom_right}) {
-                    CHECK(disagreement(q, k, v, {.causal = causal, .align = align, .window_left = left, .window_right = right}) == "");
+                    CHECK(disagreement(
+                              q, k, v,
+                              {.causal = causal, .align = align, .window_left = left, .window_right = right}) == "");
                 }
                 if (causal && right && *right % 3 != 0) {
                     continue; // causality leaves little to the right
                 }
                 for (const auto offset : offsets) {
                     CAPTURE(*offset);
-                    CHECK(disagreement(q, k, v, {.causal = causal, .query_offset = offset, .window_left = left, .window_right = right}) == "");
+                    CHECK(disagreement(
+                              q, k, v,
+                              {.causal = causal, .query_offset = offset, .window_left = left, .window_right = right}) ==
+                          "");
                 }
             }
         }
@@ -174,14 +196,18 @@ TEST_CASE("attention: more queries than keys, and as many, stand where they are 
 
 TEST_CASE("attention: key lengths cut each batch entry's keys, and bottom_right counts from what is left")
 {
-    for (const auto& lengths : std::vector<std::vector<std::size_t>>{{keys, keys}, {1, 128}, {0, 129}, {127, 0}, {136, 3}}) {
+    for (const auto& lengths :
+         std::vector<std::vector<std::size_t>>{{keys, keys}, {1, 128}, {0, 129}, {127, 0}, {136, 3}}) {
         CAPTURE(lengths[0]);
         CAPTURE(lengths[1]);
         CHECK(disagreement(q, k, v, {.key_lengths = lengths}) == "");
         CHECK(disagreement(q, k, v, {.causal = true, .align = sd::alignment::top_left, .key_lengths = lengths}) == "");
-        CHECK(disagreement(q, k, v, {.causal = true, .align = sd::alignment::bottom_right, .key_lengths = lengths}) == "");
-        CHECK(disagreement(q, k, v, {.query_offset = 3, .window_left = 4, .window_right = 2, .key_lengths = lengths}) == "");
-        CHECK(disagreement(q, k, v, {.align = sd::alignment::bottom_right, .window_left = 4, .key_lengths = lengths}) == "");
+        CHECK(disagreement(q, k, v, {.causal = true, .align = sd::alignment::bottom_right, .key_lengths = lengths}) ==
+              "");
+        CHECK(disagreement(q, k, v, {.query_offset = 3, .window_left = 4, .window_right = 2, .key_lengths = lengths}) ==
+              "");
+        CHECK(disagreement(q, k, v, {.align = sd::alignment::bottom_right, .window_left = 4, .key_lengths = lengths}) ==
+              "");
     }
     const auto many_q = gaussians<float, 5>({2, 3, 1, 4, 6}, 1);
     const auto many_k = gaussians<float, 5>({2, 3, 1, 8, 6}, 2);
@@ -245,9 +271,16 @@ TEST_CASE("attention: all options at once, in the order scale, softcap, mask and
     const std::vector<float> sinks = {0, 3, -4, 1};
     const std::vector<std::size_t> lengths = {131, 60};
     for (const bool causal : {false, true}) {
-        const sd::attention_options options = {.mask = {}, .causal = causal, .align = sd::alignment::bottom_right, .query_offset = {},
-                                               .window_left = 50, .window_right = 4, .key_lengths = lengths, .scale = -1.5,
-                                               .softcap = 4.0, .sinks = sinks};
+        const sd::attention_options options = {.mask = {},
+                                               .causal = causal,
+                                               .align = sd::alignment::bottom_right,
+                                               .query_offset = {},
+                                               .window_left = 50,
+                                               .window_right = 4,
+                                               .key_lengths = lengths,
+                                               .scale = -1.5,
+                                               .softcap = 4.0,
+                                               .sinks = sinks};
         CHECK(disagreement_with(mask_of<bool>({4, queries, keys}, 3), options) == "");
         CHECK(disagreement_with(mask_of<double>({2, 1, queries, keys}, 3), options) == "");
     }

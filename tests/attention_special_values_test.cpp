@@ -164,7 +164,8 @@ TEST_CASE_TEMPLATE("attention: a NaN in a query row makes that row NaN and no ot
     }
 }
 
-TEST_CASE_TEMPLATE("attention: a row without a key is 0 with lse -inf or the sink, also when its query is NaN", T, float, double)
+TEST_CASE_TEMPLATE("attention: a row without a key is 0 with lse -inf or the sink, also when its query is NaN", T,
+                   float, double)
 {
     for (const std::size_t queries : counts{1, 7, 40}) {
         problem<T> p(queries);
@@ -174,9 +175,12 @@ TEST_CASE_TEMPLATE("attention: a row without a key is 0 with lse -inf or the sin
         const std::vector<std::size_t> none = {0};
         for (const T first : {infinity_of<T>(), nan_of<T>(), T(7)}) {
             const std::vector<T> sinks = {first, T(-3)};
-            for (const auto& options : std::initializer_list<sd::attention_options>{
-                     {.mask = nobody}, {.mask = out_of_reach}, {.causal = true, .query_offset = -100},
-                     {.query_offset = 1000, .window_left = 3}, {.key_lengths = none}}) {
+            for (const auto& options :
+                 std::initializer_list<sd::attention_options>{{.mask = nobody},
+                                                              {.mask = out_of_reach},
+                                                              {.causal = true, .query_offset = -100},
+                                                              {.query_offset = 1000, .window_left = 3},
+                                                              {.key_lengths = none}}) {
                 auto result = p.attend(options);
                 CHECK(all_zero(result.output));
                 CHECK(same_bits(result.lse, filled<T, 2>({2, queries}, as_double(minus_infinity_of<T>()))));

@@ -59,7 +59,7 @@ problem<Q, K, V> random_problem(const recipe& r, unsigned seed = 1)
     const sizes k_shape = {q_shape[0], key_heads, keys, q_shape[3]};
     const sizes v_shape = {q_shape[0], key_heads, keys, value_size};
     problem<Q, K, V> result = {gaussians<Q>(q_shape, 3 * seed, deviation), gaussians<K>(k_shape, 3 * seed + 1),
-                                gaussians<V>(v_shape, 3 * seed + 2)};
+                               gaussians<V>(v_shape, 3 * seed + 2)};
     if (mean != 0) { // one component moves all scores: q 4, k mean sqrt(size) / 4
         const double shift = mean * std::sqrt(static_cast<double>(q_shape[3])) / 4;
         xt::view(result.q, xt::all(), xt::all(), xt::all(), 0).fill(from_double<Q>(4));
@@ -69,7 +69,8 @@ problem<Q, K, V> random_problem(const recipe& r, unsigned seed = 1)
 }
 
 /// Judges attention's numbers before they are rounded to q's element type, and that rounding by itself. The largest of
-/// some hundred rounding errors is itself a matter of luck, here and for the textbook: its mean over several draws is judged.
+/// some hundred rounding errors is itself a matter of luck, here and for the textbook: its mean over several draws is
+/// judged.
 template <class Q, class K = Q, class V = Q>
 void check_accuracy(const recipe& r, unsigned draws = 6)
 {
@@ -82,8 +83,9 @@ void check_accuracy(const recipe& r, unsigned draws = 6)
         const auto stored = sd::attention(p.q, p.k, p.v);
         auto output = dense<T, 4>::from_shape(stored.shape());
         sd::attention_into(output, p.q, p.k, p.v);
-        CHECK(std::equal(stored.begin(), stored.end(), output.begin(),
-                         [](Q narrow, T wide) { return as_double(narrow) == as_double(sd::kernel::to_storage<Q>(wide)); }));
+        CHECK(std::equal(stored.begin(), stored.end(), output.begin(), [](Q narrow, T wide) {
+            return as_double(narrow) == as_double(sd::kernel::to_storage<Q>(wide));
+        }));
         const auto result = accuracy_of<T>(plain(output), plain(p.q), plain(p.k), plain(p.v));
         all.add(result);
         ours += static_cast<double>(result.ours.largest) / draws;
@@ -97,8 +99,8 @@ void check_accuracy(const recipe& r, unsigned draws = 6)
 
 } // namespace
 
-TEST_CASE_TEMPLATE("attention: random, peaked and deeply negative scores err at most 1.1 times as much as three steps", T, float,
-                   double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("attention: random, peaked and deeply negative scores err at most 1.1 times as much as three steps",
+                   T, float, double, xtl::half_float, sd::bfloat16)
 {
     for (const std::size_t head_size : counts{7, 64}) {
         for (const auto& law : {std::pair{1.0, 0.0}, {1.0, -1000.0}, {0.01, 0.0}, {20.0, 1000.0}}) {
@@ -112,8 +114,9 @@ TEST_CASE_TEMPLATE("attention: random, peaked and deeply negative scores err at 
 }
 
 // Only the few rows whose largest scores nearly tie have any error here: too few to compare with three steps.
-TEST_CASE_TEMPLATE("attention: with scores of 1000 and of 100000 the error stays below that of the scores' own roundings", T,
-                   float, double)
+TEST_CASE_TEMPLATE(
+    "attention: with scores of 1000 and of 100000 the error stays below that of the scores' own roundings", T, float,
+    double)
 {
     for (const double deviation : {1e3, 1e5}) {
         CAPTURE(deviation);
@@ -181,7 +184,8 @@ TEST_CASE("attention: the error bound holds for any number of queries, around re
 
 TEST_CASE("attention: the error bound holds for any number of keys, around vectors, panels, blocks and chunks")
 {
-    for (const std::size_t keys : counts{1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 255, 257, 1023, 1024, 1025, 2047, 2500}) {
+    for (const std::size_t keys :
+         counts{1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 255, 257, 1023, 1024, 1025, 2047, 2500}) {
         CAPTURE(keys);
         check_accuracy<float>({{1, 1, 7, 16}, 1, keys, 9});
     }
@@ -209,7 +213,8 @@ TEST_CASE("attention: lse is the log-sum-exp of the scaled scores, float, or dou
             for (std::size_t h = 0; h < oracle.heads(); ++h) {
                 for (std::size_t i = 0; i < oracle.queries(); ++i) {
                     const auto exact = static_cast<double>(oracle.row(b, h, i).lse);
-                    CHECK(std::abs(static_cast<double>(result.lse(b, h, i)) - exact) <= tolerance * std::max(1.0, std::abs(exact)));
+                    CHECK(std::abs(static_cast<double>(result.lse(b, h, i)) - exact) <=
+                          tolerance * std::max(1.0, std::abs(exact)));
                 }
             }
         }
@@ -224,7 +229,8 @@ TEST_CASE("attention: lse is the log-sum-exp of the scaled scores, float, or dou
         check(random_problem<float>({{2, 2, 7, 16}, 2, 1300, 3, 1, mean}), of_float);
         check(random_problem<double>({{2, 2, 7, 16}, 2, 1300, 3, 1, mean}), of_double);
     }
-    static_assert(std::is_same_v<double, decltype(check(random_problem<float, float, double>({{1, 1, 1, 1}, 1, 1, 1}), 0))>);
+    static_assert(
+        std::is_same_v<double, decltype(check(random_problem<float, float, double>({{1, 1, 1, 1}, 1, 1, 1}), 0))>);
     static_assert(std::is_same_v<float, decltype(check(random_problem<sd::bfloat16>({{1, 1, 1, 1}, 1, 1, 1}), 0))>);
     check(random_problem<sd::bfloat16>({{1, 2, 7, 16}, 2, 200, 3}), of_float);
 }

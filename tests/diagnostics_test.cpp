@@ -108,7 +108,8 @@ void check_row(const Diagnostics& d, std::size_t row, const exact_figures& exact
     CHECK(at(d.max_logit) == exact.largest);
     CHECK(at(d.min_logit) == exact.smallest);
     CHECK(std::abs(at(d.logit_mean) - exact.mean) <= mean_error * exact.magnitude);
-    CHECK(std::abs(at(d.logit_standard_deviation) - exact.deviation) <= mean_error * (exact.deviation + exact.magnitude));
+    CHECK(std::abs(at(d.logit_standard_deviation) - exact.deviation) <=
+          mean_error * (exact.deviation + exact.magnitude));
     CHECK(near(at(d.lse), exact.lse, scale));
     CHECK(near(at(d.entropy), exact.entropy, 1));
     CHECK(near(at(d.effective_keys), std::exp(exact.entropy), 1));
@@ -142,7 +143,8 @@ void check_attention(const dense<T, N>& q, const dense<T, N>& k, const sd::atten
 
 } // namespace
 
-TEST_CASE_TEMPLATE("attention_diagnostics: the exact figures of the scores, flat, lively and saturated", T, float, double)
+TEST_CASE_TEMPLATE("attention_diagnostics: the exact figures of the scores, flat, lively and saturated", T, float,
+                   double)
 {
     for (const double spread : {0.0, 1e-3, 0.5, 3.0, 30.0, 1000.0}) {
         CAPTURE(spread);
@@ -195,7 +197,8 @@ TEST_CASE("attention_diagnostics: a saturated row keeps the digits of its entrop
         k(77, 0) = static_cast<float>(lead);
         const auto d = sd::attention_diagnostics(q, k, {.scale = 1.0});
         const long double rest = 199 * std::exp(-static_cast<long double>(lead));
-        CHECK(near(d.entropy(0), static_cast<double>(std::log1p(rest) + rest * static_cast<long double>(lead) / (1 + rest)), 0));
+        CHECK(near(d.entropy(0),
+                   static_cast<double>(std::log1p(rest) + rest * static_cast<long double>(lead) / (1 + rest)), 0));
         CHECK(d.jacobian_norm(0) > 0);
         std::vector<double> scores(200, 0.0);
         scores[77] = lead;
@@ -246,7 +249,8 @@ TEST_CASE_TEMPLATE("attention_diagnostics: a row without a key has no logits; a 
     CHECK(sd::attention_diagnostics(filled<T, 3>({2, 0, 4}, 1), k).entropy.size() == 0);
 }
 
-TEST_CASE_TEMPLATE("attention_diagnostics: a NaN or +inf logit makes all figures of its row NaN but the count", T, float, double)
+TEST_CASE_TEMPLATE("attention_diagnostics: a NaN or +inf logit makes all figures of its row NaN but the count", T,
+                   float, double)
 {
     auto q = gaussians<T, 2>({3, 4}, 1);
     auto k = gaussians<T, 2>({300, 4}, 2);
@@ -254,9 +258,11 @@ TEST_CASE_TEMPLATE("attention_diagnostics: a NaN or +inf logit makes all figures
     q(1, 2) = nan_of<T>();
     q(2, 0) = infinity_of<T>();
     const auto d = sd::attention_diagnostics(q, k);
-    CHECK(same_bits(dense<T, 1>(xt::view(d.entropy, xt::range(0, 1))), dense<T, 1>(xt::view(clean.entropy, xt::range(0, 1)))));
-    for (const auto* figure : {&d.max_logit, &d.min_logit, &d.logit_mean, &d.logit_standard_deviation, &d.lse, &d.entropy,
-                               &d.effective_keys, &d.max_probability, &d.jacobian_norm, &d.sink_probability}) {
+    CHECK(same_bits(dense<T, 1>(xt::view(d.entropy, xt::range(0, 1))),
+                    dense<T, 1>(xt::view(clean.entropy, xt::range(0, 1)))));
+    for (const auto* figure :
+         {&d.max_logit, &d.min_logit, &d.logit_mean, &d.logit_standard_deviation, &d.lse, &d.entropy, &d.effective_keys,
+          &d.max_probability, &d.jacobian_norm, &d.sink_probability}) {
         CHECK(sd::detail::is_nan(static_cast<double>((*figure)(1))));
         CHECK(sd::detail::is_nan(static_cast<double>((*figure)(2))));
     }
@@ -289,7 +295,8 @@ TEST_CASE("attention_with_diagnostics: attention's output and attention_diagnost
     const auto k = gaussians<float, 4>({2, 2, 150, 16}, 2);
     const auto v = gaussians<float, 4>({2, 2, 150, 7}, 3);
     const std::vector<float> sinks = {0, 3, -4, 9};
-    const sd::attention_options options = {.causal = true, .align = sd::alignment::bottom_right, .softcap = 9.0, .sinks = sinks};
+    const sd::attention_options options = {
+        .causal = true, .align = sd::alignment::bottom_right, .softcap = 9.0, .sinks = sinks};
     const auto both = sd::attention_with_diagnostics(q, k, v, options);
     CHECK(same_bits(both.output, sd::attention(q, k, v, options)));
     const auto alone = sd::attention_diagnostics(q, k, options);
@@ -308,7 +315,8 @@ TEST_CASE_TEMPLATE("softmax_diagnostics: the figures of each row of softmax(x / 
             for (std::size_t c = 0; c < 4; ++c) {
                 std::vector<double> scores;
                 for (std::size_t j = 0; j < 150; ++j) {
-                    scores.push_back(static_cast<double>(static_cast<T>(static_cast<double>(x(a, j, c)) / temperature)));
+                    scores.push_back(
+                        static_cast<double>(static_cast<T>(static_cast<double>(x(a, j, c)) / temperature)));
                 }
                 check_row(d, a * 4 + c, {scores, 0, false});
             }
@@ -317,14 +325,18 @@ TEST_CASE_TEMPLATE("softmax_diagnostics: the figures of each row of softmax(x / 
     const auto last = sd::softmax_diagnostics(x);
     CHECK(last.visible_keys(2, 149) == 4);
     const xt::xarray<T> any = x;
-    CHECK(same_bits(dense<T, 2>(sd::softmax_diagnostics(any, {.axis = -2}).entropy), sd::softmax_diagnostics(x, {.axis = 1}).entropy));
+    CHECK(same_bits(dense<T, 2>(sd::softmax_diagnostics(any, {.axis = -2}).entropy),
+                    sd::softmax_diagnostics(x, {.axis = 1}).entropy));
 }
 
-TEST_CASE("softmax_diagnostics: what is not a temperature or an axis is named; quotients out of range are no silent numbers")
+TEST_CASE(
+    "softmax_diagnostics: what is not a temperature or an axis is named; quotients out of range are no silent numbers")
 {
     const auto x = gaussians<float, 2>({3, 5}, 1, 1);
     for (const double temperature : {0.0, -1.0, as_double(infinity_of<double>()), as_double(nan_of<double>())}) {
-        CHECK(complaint_of([&] { sd::softmax_diagnostics(x, {.temperature = temperature}); }).find("scaledot: temperature was ") == 0);
+        CHECK(complaint_of([&] {
+                  sd::softmax_diagnostics(x, {.temperature = temperature});
+              }).find("scaledot: temperature was ") == 0);
     }
     CHECK(complaint_of([&] { sd::softmax_diagnostics(x, {.axis = 2}); }).find("scaledot: axis was 2") == 0);
     const auto d = sd::softmax_diagnostics(xt::xtensor<float, 1>{-1e30f, 0.f, 1.f}, {.temperature = 1e-30});

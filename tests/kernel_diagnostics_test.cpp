@@ -1,195 +1,230 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <scaledot/kernel/diagnostics.hpp>
 
+#include "support/attention_cases.hpp"
+
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
+#include <initializer_list>
 #include <limits>
-#include <random>
 #include <vector>
 
-using namespace scaledot;
-using namespace scaledot::kernel;
-using arch = native_architecture;
+namespace kernel = scaledot::kernel;
+using namespace test_support;
+using arch = scaledot::native_architecture;
+using kernel::score_statistics;
 
 namespace {
 
-/// The figures by their definitions, from probabilities in long double; excluded scores are -inf by their bits.
-struct textbook {
-    long double lse, entropy, largest, jacobian;
-
-    template <class T>
-    explicit textbook(const std::vector<T>& scores)
-    {
-        std::vector<long double> visible;
-        for (const T s : scores) {
-            if (std::bit_cast<bits_of<T>>(s) != negative_infinity_bits<T>) {
-                visible.push_back(s);
-            }
-        }
-        const auto top = std::max_element(visible.begin(), visible.end());
-        const long double maximum = *top;
-        long double rest = 0; // without one maximum: beside 1, small weights would be lost
-        for (auto s = visible.begin(); s != visible.end(); ++s) {
-            rest += s == top ? 0 : std::exp(*s - maximum);
-        }
-        lse = maximum + std::log1p(rest);
-        entropy = largest = 0;
-        std::vector<long double> p;
-        for (const long double s : visible) {
-            p.push_back(std::exp(s - maximum) / (1 + rest));
-            entropy -= p.back() * (s - maximum - std::log1p(rest));
-            largest = std::max(largest, p.back());
-        }
-        long double norm = 0;
-        for (std::size_t a = 0; a < p.size(); ++a) {
-            long double others = 0; // 1 - p[a]
-            for (std::size_t b = 0; b < p.size(); ++b) {
-                others += a == b ? 0 : p[b];
-                norm += a == b ? 0 : p[a] * p[b] * p[a] * p[b];
-            }
-            norm += p[a] * others * p[a] * others;
-        }
-        jacobian = std::sqrt(norm);
-    }
-};
-
-/// The statistics of a row, merged from blocks of the given size.
 template <class T>
-score_statistics statistics(const std::vector<T>& scores, std::size_t block)
+std::vector<T> scores_of(std::size_t count, unsigned seed, double deviation)
 {
-    score_statistics all;
-    for (std::size_t first = 0; first < scores.size(); first += block) {
-        merge(all, statistics_of_block<arch>(scores.data() + first, std::min(block, scores.size() - first)));
+    const auto x = gaussians<T, 1>({count}, seed, deviation, 2);
+    std::vector<T> scores(x.begin(), x.end());
+    for (std::size_t j = 3; j < count; j += 7) {
+        scores[j] = minus_infinity_of<T>();
     }
-    return all;
-}
-
-template <class T>
-std::vector<T> gaussian(std::size_t count, double spread, unsigned seed)
-{
-    std::mt19937 generator(seed);
-    std::normal_distribution<double> draw(0, spread);
-    std::vector<T> scores(count);
-    std::generate(scores.begin(), scores.end(), [&] { return static_cast<T>(draw(generator)); });
     return scores;
 }
 
-bool is_nan_by_bits(double x)
+/// The sums by their definitions, in long double.
+template <class T>
+score_statistics exact_statistics(const std::vector<T>& scores)
 {
-    return (std::bit_cast<std::uint64_t>(x) & 0x7fffffffffffffffu) > 0x7ff0000000000000u;
+    std::vector<long double> visible;
+    for (const T s : scores) {
+        if (!scaledot::detail::is_negative_infinity(static_cast<double>(s))) {
+            visible.push_back(s);
+        }
+    }
+    score_statistics exact;
+    if (visible.empty()) {
+        return exact;
+    }
+    const auto top = std::max_element(visible.begin(), visible.end());
+    long double mean = 0, deviation = 0, rest = 0, drop = 0, squares = 0, cubes = 0;
+    for (const long double s : visible) {
+        mean += s / static_cast<long double>(visible.size());
+    }
+    for (auto s = visible.begin(); s != visible.end(); ++s) {
+        const long double w = std::exp(*s - *top);
+        deviation += (*s - mean) * (*s - mean);
+        drop += w * (*top - *s);
+        if (s != top) {
+            rest += w;
+            squares += w * w;
+            cubes += w * w * w;
+        }
+    }
+    exact = {
+        static_cast<double>(*top),           static_cast<double>(*std::min_element(visible.begin(), visible.end())),
+        static_cast<double>(visible.size()), static_cast<double>(mean),
+        static_cast<double>(deviation),      static_cast<double>(rest),
+        static_cast<double>(drop),           static_cast<double>(squares),
+        static_cast<double>(cubes),          false};
+    return exact;
 }
+
+/// Up to a relative error, and 128 weights or their powers that underflow.
+bool close(double a, double b, double error)
+{
+    constexpr double underflow = 128 * static_cast<double>(std::numeric_limits<float>::min());
+    return std::abs(a - b) <= error * std::max(std::abs(a), std::abs(b)) + underflow;
+}
+
+void check_statistics(const score_statistics& computed, const score_statistics& exact, double error, double magnitude)
+{
+    CHECK(computed.maximum == exact.maximum);
+    CHECK(computed.minimum == exact.minimum);
+    CHECK(computed.count == exact.count);
+    CHECK(std::abs(computed.mean - exact.mean) <= error * magnitude);
+    CHECK(close(computed.deviation, exact.deviation, error));
+    CHECK(close(computed.rest, exact.rest, error));
+    CHECK(close(computed.drop, exact.drop, error));
+    CHECK(close(computed.squares, exact.squares, error));
+    CHECK(close(computed.cubes, exact.cubes, error));
+    CHECK(!computed.invalid);
+}
+
+/// 128 numbers added in lanes, each off by a few units, the rounding of a fall of 30 made relative by exp.
+template <class T>
+constexpr double statistics_error = 128 * static_cast<double>(std::numeric_limits<T>::epsilon());
 
 } // namespace
 
-TEST_CASE_TEMPLATE("diagnostics: figures of a row agree with their definitions, flat or saturated", T, float, double)
+TEST_CASE_TEMPLATE("statistics_of_block: the sums of the visible scores, at every length", T, float, double)
 {
-    const double tolerance = sizeof(T) == 4 ? 1e-5 : 1e-12;
-    for (const double spread : {1e-3, 1.0, 5.0, 40.0}) {
-        for (const std::size_t count : {std::size_t{1}, std::size_t{2}, std::size_t{17}, std::size_t{300}}) {
-            auto scores = gaussian<T>(count, spread, static_cast<unsigned>(count));
-            if (count > 10) {
-                scores[3] = scores[9] = negative_infinity<T>;
-            }
-            const textbook exact(scores);
-            for (const std::size_t block : {std::size_t{5}, std::size_t{128}, count}) {
-                const row_figures found = figures_of_row(statistics(scores, block), negative_infinity<double>);
-                CHECK(std::abs(found.lse - exact.lse) <= tolerance * std::max(1.0L, std::abs(exact.lse)));
-                CHECK(std::abs(found.entropy - exact.entropy) <= tolerance * exact.entropy);
-                CHECK(std::abs(found.max_probability - exact.largest) <= tolerance * exact.largest);
-                CHECK(std::abs(found.jacobian_norm - exact.jacobian) <= tolerance * exact.jacobian);
-                CHECK(found.sink_probability == 0);
-            }
+    for (std::size_t count = 1; count <= 4 * kernel::lanes<arch, T> + 1; ++count) {
+        for (const double deviation : {0.01, 1.0, 10.0}) {
+            CAPTURE(count);
+            CAPTURE(deviation);
+            const auto scores = scores_of<T>(count, static_cast<unsigned>(count), deviation);
+            check_statistics(kernel::statistics_of_block<arch>(scores.data(), count), exact_statistics(scores),
+                             statistics_error<T>, 3 + deviation);
         }
     }
 }
 
-TEST_CASE_TEMPLATE("diagnostics: a saturated row keeps the digits of what little is left", T, float, double)
+TEST_CASE_TEMPLATE("statistics_of_block: ties leave one maximum out", T, float, double)
 {
-    const std::vector<T> scores = {T(50), T(0), T(-3), T(10)};
-    const textbook exact(scores);
-    const row_figures found = figures_of_row(statistics(scores, 2), negative_infinity<double>);
-    CHECK(std::abs(found.entropy - exact.entropy) <= 1e-5L * exact.entropy);
-    CHECK(std::abs(found.jacobian_norm - exact.jacobian) <= 1e-5L * exact.jacobian);
+    std::vector<T> scores(37, T(-1000));
+    scores[2] = scores[20] = scores[36] = T(5);
+    const auto s = kernel::statistics_of_block<arch>(scores.data(), scores.size());
+    CHECK(s.rest == 2);
+    CHECK(s.squares == 2);
+    CHECK(s.cubes == 2);
+    CHECK(s.drop == 0);
 }
 
-TEST_CASE_TEMPLATE("diagnostics: count, mean, spread and range are of the visible scores", T, float, double)
+TEST_CASE_TEMPLATE("statistics_of_block: nothing visible is empty; NaN or +inf anywhere is invalid, and still counted",
+                   T, float, double)
 {
-    auto scores = gaussian<T>(200, 2.0, 5);
-    for (T& s : scores) {
-        s += T(1000); // a large mean beside a small spread
-    }
-    scores[7] = negative_infinity<T>;
-    long double mean = 0;
-    for (std::size_t j = 0; j < scores.size(); ++j) {
-        mean += j == 7 ? 0 : static_cast<long double>(scores[j]) / 199;
-    }
-    long double deviation = 0;
-    T smallest = scores[0];
-    for (std::size_t j = 0; j < scores.size(); ++j) {
-        deviation += j == 7 ? 0 : (scores[j] - mean) * (scores[j] - mean);
-        smallest = j == 7 ? smallest : std::min(smallest, scores[j]);
-    }
-    const score_statistics found = statistics(scores, 64);
-    CHECK(found.count == 199);
-    CHECK(std::abs(found.mean - mean) <= 1e-6L * mean);
-    CHECK(std::abs(found.deviation - deviation) <= 1e-5L * deviation);
-    CHECK(found.minimum == static_cast<double>(smallest));
-}
-
-TEST_CASE("diagnostics: a sink takes part in the distribution and in nothing else")
-{
-    std::vector<double> scores = gaussian<double>(20, 1.5, 11);
-    for (const double sink : {-3.0, 0.0, 9.0}) {
-        const row_figures found = figures_of_row(statistics(scores, 8), sink);
-        std::vector<double> with = scores;
-        with.push_back(sink);
-        const textbook exact(with);
-        CHECK(std::abs(found.lse - exact.lse) <= 1e-13L * std::max(1.0L, std::abs(exact.lse)));
-        CHECK(std::abs(found.entropy - exact.entropy) <= 1e-12L * exact.entropy);
-        CHECK(std::abs(found.jacobian_norm - exact.jacobian) <= 1e-12L * exact.jacobian);
-        CHECK(std::abs(found.sink_probability - std::exp(sink - exact.lse)) <= 1e-12L);
-        const double largest = *std::max_element(scores.begin(), scores.end());
-        CHECK(std::abs(found.max_probability - std::exp(largest - exact.lse)) <= 1e-12L);
-    }
-}
-
-TEST_CASE_TEMPLATE("diagnostics: rows without a key, and rows with NaN or +inf", T, float, double)
-{
-    const std::vector<T> nothing(9, negative_infinity<T>);
-    const score_statistics empty = statistics(nothing, 4);
+    const std::vector<T> nothing(9, minus_infinity_of<T>());
+    const auto empty = kernel::statistics_of_block<arch>(nothing.data(), 9);
     CHECK(empty.count == 0);
-    const row_figures without = figures_of_row(empty, negative_infinity<double>);
-    CHECK(std::bit_cast<std::int64_t>(without.lse) == negative_infinity_bits<double>);
-    CHECK(without.entropy == 0);
-    CHECK(without.effective_keys == 0);
-    CHECK(without.max_probability == 0);
-    const row_figures only_sink = figures_of_row(empty, 2.5);
-    CHECK(only_sink.lse == 2.5);
-    CHECK(only_sink.sink_probability == 1);
-    CHECK(only_sink.effective_keys == 1);
-    for (const T bad : {quiet_nan<T>(), infinity<T>}) {
-        std::vector<T> scores(9, T(1));
-        scores[8] = bad;
-        const score_statistics found = statistics(scores, 4);
-        CHECK(found.invalid);
-        CHECK(found.count == 9);
-        CHECK(is_nan_by_bits(figures_of_row(found, 0.0).entropy));
-        CHECK(is_nan_by_bits(figures_of_row(found, negative_infinity<double>).jacobian_norm));
+    CHECK(!empty.invalid);
+    for (std::size_t i = 0; i < 9; ++i) {
+        for (const T bad : {nan_of<T>(), infinity_of<T>()}) {
+            std::vector<T> scores(9, T(1));
+            scores[i] = bad;
+            const auto s = kernel::statistics_of_block<arch>(scores.data(), 9);
+            CHECK(s.invalid);
+            CHECK(s.count == 9);
+        }
     }
 }
 
-TEST_CASE_TEMPLATE("diagnostics: scores as far apart as the type allows", T, float, double)
+TEST_CASE("merge: the statistics of two ranges of scores are those of both, wherever they are cut")
 {
-    const T huge = std::numeric_limits<T>::max();
-    const std::vector<T> scores = {huge, -huge, huge};
-    const row_figures found = figures_of_row(statistics(scores, 3), negative_infinity<double>);
-    CHECK(std::abs(found.entropy - std::log(2.0)) < 1e-6);
-    CHECK(std::abs(found.max_probability - 0.5) < 1e-6);
-    const row_figures in_blocks = figures_of_row(statistics(scores, 1), negative_infinity<double>);
-    CHECK(std::abs(in_blocks.entropy - std::log(2.0)) < 1e-6);
+    for (const double deviation : {0.01, 1.0, 10.0}) {
+        const auto scores = scores_of<double>(100, 5, deviation);
+        const auto exact = exact_statistics(scores);
+        for (std::size_t cut = 0; cut <= 100; ++cut) {
+            CAPTURE(cut);
+            const auto middle = scores.begin() + static_cast<std::ptrdiff_t>(cut);
+            auto left = exact_statistics(std::vector<double>(scores.begin(), middle));
+            auto right = exact_statistics(std::vector<double>(middle, scores.end()));
+            const auto first = left;
+            kernel::merge(left, right);
+            check_statistics(left, exact, statistics_error<double>, 3 + deviation);
+            kernel::merge(right, first);
+            check_statistics(right, exact, statistics_error<double>, 3 + deviation);
+        }
+    }
+}
+
+TEST_CASE("merge: an empty part changes nothing, an invalid one makes the whole invalid and keeps counting")
+{
+    const auto some = exact_statistics(scores_of<double>(20, 1, 1));
+    auto a = some;
+    kernel::merge(a, score_statistics{});
+    CHECK(a.mean == some.mean);
+    CHECK(a.rest == some.rest);
+    CHECK(a.maximum == some.maximum);
+    score_statistics b;
+    kernel::merge(b, some);
+    CHECK(b.deviation == some.deviation);
+    CHECK(b.count == some.count);
+    score_statistics bad;
+    bad.invalid = true;
+    bad.count = 4;
+    kernel::merge(a, bad);
+    CHECK(a.invalid);
+    CHECK(a.count == some.count + 4);
+    kernel::merge(bad, some);
+    CHECK(bad.invalid);
+    CHECK(bad.count == some.count + 4);
+}
+
+TEST_CASE("merge: parts so far apart that the lower weighs nothing leave the upper's sums")
+{
+    auto high = exact_statistics(std::vector<double>{1e300, 1e300});
+    auto low = exact_statistics(std::vector<double>{-1e308, -1e308});
+    const auto upper = high;
+    for (auto* p : {&high, &low}) {
+        auto other = p == &high ? low : upper;
+        kernel::merge(*p, other);
+        CHECK(p->rest == 1);
+        CHECK(p->drop == 0);
+        CHECK(p->maximum == 1e300);
+        CHECK(p->minimum == -1e308);
+    }
+}
+
+TEST_CASE("figures_of_row: a uniform row of n keys has entropy ln n and Jacobian sqrt(n - 1) / n")
+{
+    for (const std::size_t n : std::initializer_list<std::size_t>{1, 2, 10, 1000}) {
+        const double count = static_cast<double>(n);
+        const auto f =
+            kernel::figures_of_row(exact_statistics(std::vector<double>(n, 3.0)), kernel::negative_infinity<double>);
+        CHECK(f.lse == doctest::Approx(3 + std::log(count)).epsilon(1e-14));
+        CHECK(f.entropy == doctest::Approx(std::log(count)).epsilon(1e-14));
+        CHECK(f.effective_keys == doctest::Approx(count).epsilon(1e-12));
+        CHECK(f.max_probability == doctest::Approx(1 / count).epsilon(1e-14));
+        CHECK(std::abs(f.jacobian_norm - std::sqrt(count - 1) / count) <= 1e-14);
+        CHECK(f.sink_probability == 0);
+    }
+}
+
+TEST_CASE("figures_of_row: the sink is one more entry of the softmax, but no key")
+{
+    const auto keys = exact_statistics(std::vector<double>{1, 1, 1});
+    const auto f = kernel::figures_of_row(keys, 1.0);
+    CHECK(f.entropy == doctest::Approx(std::log(4.0)).epsilon(1e-14));
+    CHECK(f.max_probability == doctest::Approx(0.25).epsilon(1e-14));
+    CHECK(f.sink_probability == doctest::Approx(0.25).epsilon(1e-14));
+    CHECK(f.jacobian_norm == doctest::Approx(std::sqrt(3.0) / 4).epsilon(1e-14));
+    const auto led = kernel::figures_of_row(keys, 50.0);
+    CHECK(led.max_probability == doctest::Approx(std::exp(-49.0)).epsilon(1e-12));
+    CHECK(led.sink_probability == 1);
+    const auto alone = kernel::figures_of_row({}, 2.0);
+    CHECK(alone.lse == 2);
+    CHECK(alone.sink_probability == 1);
+    CHECK(alone.max_probability == 0);
+    CHECK(alone.effective_keys == 1);
+    CHECK(scaledot::detail::is_nan(kernel::figures_of_row(keys, nan_of<double>()).entropy));
+    CHECK(scaledot::detail::is_nan(kernel::figures_of_row({}, infinity_of<double>()).entropy));
 }

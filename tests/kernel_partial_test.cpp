@@ -36,7 +36,8 @@ struct partial {
     bool same(const partial& other) const
     {
         return std::memcmp(output.data(), other.output.data(), output.size() * sizeof(T)) == 0 &&
-               std::memcmp(&maximum, &other.maximum, sizeof maximum) == 0 && std::memcmp(&sum, &other.sum, sizeof sum) == 0;
+               std::memcmp(&maximum, &other.maximum, sizeof maximum) == 0 &&
+               std::memcmp(&sum, &other.sum, sizeof sum) == 0;
     }
 };
 
@@ -49,7 +50,8 @@ partial<T> merged(partial<T> into, partial<T> from)
 
 } // namespace
 
-TEST_CASE_TEMPLATE("has_nan_bits and is_negative_infinity_bits tell NaN of either sign and -inf from the rest", T, float, double)
+TEST_CASE_TEMPLATE("has_nan_bits and is_negative_infinity_bits tell NaN of either sign and -inf from the rest", T,
+                   float, double)
 {
     CHECK(kernel::has_nan_bits(nan_of<T>()));
     CHECK(kernel::has_nan_bits(std::copysign(nan_of<T>(), T(-1))));

@@ -42,12 +42,14 @@ std::vector<T> numbers(std::size_t count, unsigned seed)
 
 } // namespace
 
-TEST_CASE_TEMPLATE("pack_keys: panels of keys, component by component, missing keys 0, from any storage type and stride", K, float,
-                   double, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE(
+    "pack_keys: panels of keys, component by component, missing keys 0, from any storage type and stride", K, float,
+    double, xtl::half_float, sd::bfloat16)
 {
     using T = sd::detail::arithmetic_t<K>;
     constexpr std::size_t width = tile<T>::width;
-    for (const std::size_t count : std::initializer_list<std::size_t>{1, width - 1, width, width + 1, kernel::block_keys}) {
+    for (const std::size_t count :
+         std::initializer_list<std::size_t>{1, width - 1, width, width + 1, kernel::block_keys}) {
         for (const std::ptrdiff_t stride : {5, 9, -5}) {
             const std::vector<K> memory = numbers<K>(2 * 9 * kernel::block_keys, 1);
             const K* const keys = &memory[9 * kernel::block_keys];
@@ -58,7 +60,8 @@ TEST_CASE_TEMPLATE("pack_keys: panels of keys, component by component, missing k
                 for (std::ptrdiff_t c = 0; c < 5; ++c) {
                     const T expected =
                         j < count ? kernel::to_arithmetic<T>(keys[static_cast<std::ptrdiff_t>(j) * stride + c]) : T(0);
-                    right = right && packed[j / width * width * 5 + static_cast<std::size_t>(c) * width + j % width] == expected;
+                    right = right &&
+                            packed[j / width * width * 5 + static_cast<std::size_t>(c) * width + j % width] == expected;
                 }
             }
             CHECK(right);
@@ -66,8 +69,9 @@ TEST_CASE_TEMPLATE("pack_keys: panels of keys, component by component, missing k
     }
 }
 
-TEST_CASE_TEMPLATE("score_tile: each score is one chain over the head, then scaled; a row alone has the bits of a row in a tile", T,
-                   float, double)
+TEST_CASE_TEMPLATE(
+    "score_tile: each score is one chain over the head, then scaled; a row alone has the bits of a row in a tile", T,
+    float, double)
 {
     constexpr std::size_t rows = tile<T>::rows;
     constexpr std::size_t width = tile<T>::width;
@@ -78,7 +82,8 @@ TEST_CASE_TEMPLATE("score_tile: each score is one chain over the head, then scal
         std::vector<T> together(rows * 200), alone(200);
         kernel::score_tile<arch, rows>(queries.data(), query_stride, panel.data(), size, T(0.3), together.data(), 200);
         for (std::size_t r = 0; r < rows; ++r) {
-            kernel::score_tile<arch, 1>(queries.data() + r * query_stride, query_stride, panel.data(), size, T(0.3), alone.data(), 200);
+            kernel::score_tile<arch, 1>(queries.data() + r * query_stride, query_stride, panel.data(), size, T(0.3),
+                                        alone.data(), 200);
             for (std::size_t j = 0; j < width; ++j) {
                 T sum = 0;
                 for (std::size_t c = 0; c < size; ++c) {
@@ -102,11 +107,14 @@ TEST_CASE_TEMPLATE("value_rows: each component is one chain over the keys, in an
             const auto weights = numbers<T>(rows * 128, 1);
             const auto values = numbers<T>(128 * (size + 2), 2);
             std::vector<T> together(rows * size), alone(size), selected(size);
-            kernel::value_rows<arch, rows>(weights.data(), 128, values.data(), stride, keys, vectors, together.data(), size);
+            kernel::value_rows<arch, rows>(weights.data(), 128, values.data(), stride, keys, vectors, together.data(),
+                                           size);
             const std::array<bool, 128> none{};
             for (std::size_t r = 0; r < rows; ++r) {
-                kernel::value_rows<arch, 1>(weights.data() + r * 128, 128, values.data(), stride, keys, vectors, alone.data(), size);
-                kernel::value_row_selected<arch>(weights.data() + r * 128, none.data(), values.data(), stride, keys, vectors, selected.data());
+                kernel::value_rows<arch, 1>(weights.data() + r * 128, 128, values.data(), stride, keys, vectors,
+                                            alone.data(), size);
+                kernel::value_row_selected<arch>(weights.data() + r * 128, none.data(), values.data(), stride, keys,
+                                                 vectors, selected.data());
                 for (std::size_t c = 0; c < size; ++c) {
                     T sum = 0;
                     for (std::size_t j = 0; j < keys; ++j) {
@@ -121,7 +129,8 @@ TEST_CASE_TEMPLATE("value_rows: each component is one chain over the keys, in an
     }
 }
 
-TEST_CASE_TEMPLATE("value_row_selected: excluded keys leave no trace, whatever their values; a sum of -0 is +0", T, float, double)
+TEST_CASE_TEMPLATE("value_row_selected: excluded keys leave no trace, whatever their values; a sum of -0 is +0", T,
+                   float, double)
 {
     constexpr std::size_t lanes = kernel::lanes<arch, T>;
     std::array<T, 4> weights = {T(0.5), T(0), T(0), T(0.25)};
@@ -130,11 +139,13 @@ TEST_CASE_TEMPLATE("value_row_selected: excluded keys leave no trace, whatever t
     std::fill_n(values.begin() + static_cast<std::ptrdiff_t>(2 * lanes), lanes, nan_of<T>());
     const std::array excluded = {false, true, true, false};
     std::vector<T> output(lanes);
-    kernel::value_row_selected<arch>(weights.data(), excluded.data(), values.data(), static_cast<std::ptrdiff_t>(lanes), 4, 1, output.data());
+    kernel::value_row_selected<arch>(weights.data(), excluded.data(), values.data(), static_cast<std::ptrdiff_t>(lanes),
+                                     4, 1, output.data());
     CHECK(output == std::vector<T>(lanes, T(1.5)));
     std::fill(values.begin(), values.end(), T(-0.0));
     weights.fill(T(1));
-    kernel::value_row_selected<arch>(weights.data(), excluded.data(), values.data(), static_cast<std::ptrdiff_t>(lanes), 4, 1, output.data());
+    kernel::value_row_selected<arch>(weights.data(), excluded.data(), values.data(), static_cast<std::ptrdiff_t>(lanes),
+                                     4, 1, output.data());
     CHECK(all_zero(output));
 }
 

@@ -35,7 +35,8 @@ TEST_CASE("in_range: finite numbers stay finite, infinities and NaN stay what th
     CHECK(kernel::in_range<float>(-1e300) == std::numeric_limits<float>::lowest());
     CHECK(kernel::in_range<float>(0.1) == 0.1f);
     CHECK(kernel::in_range<float>(1e-300) == 0.f);
-    CHECK(scaledot::detail::is_negative_infinity(static_cast<double>(kernel::in_range<float>(minus_infinity_of<double>()))));
+    CHECK(scaledot::detail::is_negative_infinity(
+        static_cast<double>(kernel::in_range<float>(minus_infinity_of<double>()))));
     CHECK(scaledot::detail::is_positive_infinity(static_cast<double>(kernel::in_range<float>(infinity_of<double>()))));
     CHECK(scaledot::detail::is_nan(static_cast<double>(kernel::in_range<float>(nan_of<double>()))));
     CHECK(kernel::in_range<double>(1e300) == 1e300);
@@ -72,8 +73,8 @@ TEST_CASE_TEMPLATE("softcap_row: cap tanh(score / cap) from tiny to saturated sc
     CHECK(special[3] == T(0));
 }
 
-TEST_CASE_TEMPLATE("mask_row: false and -inf exclude any score, other numbers are added, along any step", M, bool, float, double,
-                   xtl::half_float, scaledot::bfloat16)
+TEST_CASE_TEMPLATE("mask_row: false and -inf exclude any score, other numbers are added, along any step", M, bool,
+                   float, double, xtl::half_float, scaledot::bfloat16)
 {
     for (const std::ptrdiff_t step : {std::ptrdiff_t{1}, std::ptrdiff_t{3}, std::ptrdiff_t{-2}, std::ptrdiff_t{0}}) {
         std::vector<float> scores = {1, 2, nan_of<float>(), infinity_of<float>(), minus_infinity_of<float>(), 6};
@@ -92,7 +93,8 @@ TEST_CASE_TEMPLATE("mask_row: false and -inf exclude any score, other numbers ar
             const auto i = static_cast<std::size_t>(j);
             const bool excluded = step == 0 || j == 0 || j == 2 || j == 3 || j == 4;
             const float sum = std::is_same_v<M, bool> ? before[i] : before[i] + 1;
-            CHECK((excluded ? scaledot::detail::is_negative_infinity(static_cast<double>(scores[i])) : scores[i] == sum));
+            CHECK(
+                (excluded ? scaledot::detail::is_negative_infinity(static_cast<double>(scores[i])) : scores[i] == sum));
         }
     }
 }
@@ -104,14 +106,16 @@ TEST_CASE("restrict_row: keeps [first, last), also where that lies outside the r
             std::vector<float> scores(9, 1.f);
             kernel::restrict_row(scores.data(), 8, first, last);
             for (std::size_t j = 0; j < 8; ++j) {
-                CHECK(scaledot::detail::is_negative_infinity(static_cast<double>(scores[j])) == (j < first || j >= last));
+                CHECK(scaledot::detail::is_negative_infinity(static_cast<double>(scores[j])) ==
+                      (j < first || j >= last));
             }
             CHECK(scores[8] == 1.f);
         }
     }
 }
 
-TEST_CASE_TEMPLATE("weigh_row: weights exp(score - maximum), their sum and the maximum; excluded scores weigh +0", T, float, double)
+TEST_CASE_TEMPLATE("weigh_row: weights exp(score - maximum), their sum and the maximum; excluded scores weigh +0", T,
+                   float, double)
 {
     constexpr std::size_t lanes = kernel::lanes<arch, T>;
     for (const std::size_t count : std::initializer_list<std::size_t>{lanes, 2 * lanes, 128}) {
@@ -131,14 +135,16 @@ TEST_CASE_TEMPLATE("weigh_row: weights exp(score - maximum), their sum and the m
                 // of the difference's rounding, which exp makes relative, and of exp itself
                 const long double fall = static_cast<long double>(input[excluded ? 0 : j]) - maximum;
                 const auto exact = excluded ? 0 : static_cast<double>(std::exp(fall));
-                const double relative = (2 + std::abs(static_cast<double>(fall))) * static_cast<double>(std::numeric_limits<T>::epsilon());
+                const double relative =
+                    (2 + std::abs(static_cast<double>(fall))) * static_cast<double>(std::numeric_limits<T>::epsilon());
                 const double smallest = static_cast<double>(std::numeric_limits<T>::min());
                 REQUIRE(std::abs(static_cast<double>(scores[j]) - exact) <= relative * exact + smallest);
                 REQUIRE((!excluded || all_zero(std::vector<T>{scores[j]})));
                 sum += scores[j];
             }
             CHECK(std::abs(static_cast<double>(static_cast<long double>(result.sum) - sum)) <=
-                  static_cast<double>(sum) * static_cast<double>(std::numeric_limits<T>::epsilon()) * static_cast<double>(count));
+                  static_cast<double>(sum) * static_cast<double>(std::numeric_limits<T>::epsilon()) *
+                      static_cast<double>(count));
         }
     }
 }

@@ -66,11 +66,17 @@ void* operator new(std::size_t size, std::align_val_t alignment)
     }
     return memory;
 }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept
+{
+    std::free(memory);
+}
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept
+{
+    std::free(memory);
+}
 
-TEST_CASE_TEMPLATE("kv_cache: holds what was appended, in any portions, rounded to its type", T, float, double, xtl::half_float,
-                   sd::bfloat16)
+TEST_CASE_TEMPLATE("kv_cache: holds what was appended, in any portions, rounded to its type", T, float, double,
+                   xtl::half_float, sd::bfloat16)
 {
     for (const std::size_t step : std::initializer_list<std::size_t>{1, 3, 17, 40}) {
         sd::kv_cache<T> cache(small);
@@ -134,7 +140,8 @@ TEST_CASE("kv_cache: rank 3 where batch is 1, rank 2 where heads is 1 as well; a
     sd::kv_cache<float> cache({.batch = 1, .heads = 1, .key_size = 4, .value_size = 5});
     cache.append(key, value);
     cache.append(xt::view(key, xt::newaxis(), xt::all()), xt::view(value, xt::newaxis(), xt::all()));
-    cache.append(xt::view(key, xt::newaxis(), xt::newaxis(), xt::all()), xt::view(value, xt::newaxis(), xt::newaxis(), xt::all()));
+    cache.append(xt::view(key, xt::newaxis(), xt::newaxis(), xt::all()),
+                 xt::view(value, xt::newaxis(), xt::newaxis(), xt::all()));
     cache.append(xt::xarray<double>(key), value + 0.f);
     const dense<float, 2> sideways = xt::transpose(key);
     cache.append(xt::transpose(sideways), xt::view(value, xt::range(0, 6)));
@@ -172,11 +179,15 @@ TEST_CASE("kv_cache: an append that is refused, or finds no memory, leaves the c
         CHECK(said.find("scaledot: " + words) == 0);
         CHECK(holds(cache, 9));
     };
-    refuses(filled<float, 4>({2, 3, 1, 3}, 0), rows(v, 0, 1), "the shape of k was (2, 3, 1, 3), must be (2, 3, length, 4)");
-    refuses(filled<float, 4>({2, 2, 1, 4}, 0), rows(v, 0, 1), "the shape of k was (2, 2, 1, 4), must be (2, 3, length, 4)");
-    refuses(rows(k, 0, 1), filled<float, 4>({1, 3, 1, 5}, 0), "the shape of v was (1, 3, 1, 5), must be (2, 3, length, 5)");
+    refuses(filled<float, 4>({2, 3, 1, 3}, 0), rows(v, 0, 1),
+            "the shape of k was (2, 3, 1, 3), must be (2, 3, length, 4)");
+    refuses(filled<float, 4>({2, 2, 1, 4}, 0), rows(v, 0, 1),
+            "the shape of k was (2, 2, 1, 4), must be (2, 3, length, 4)");
+    refuses(rows(k, 0, 1), filled<float, 4>({1, 3, 1, 5}, 0),
+            "the shape of v was (1, 3, 1, 5), must be (2, 3, length, 5)");
     refuses(rows(k, 0, 2), rows(v, 0, 3), "the length of v was 3, must be 2, that of k");
-    refuses(filled<float, 2>({1, 4}, 0), filled<float, 2>({1, 5}, 0), "the shape of k was (1, 4), must be (2, 3, length, 4)");
+    refuses(filled<float, 2>({1, 4}, 0), filled<float, 2>({1, 5}, 0),
+            "the shape of k was (1, 4), must be (2, 3, length, 4)");
     refuses(filled<float, 5>({1, 2, 3, 1, 4}, 0), rows(v, 0, 1), "the rank of k was 5, must be");
     refuses(filled<float, 1>({4}, 0), rows(v, 0, 1), "the rank of k was 1, must be");
 
@@ -193,9 +204,12 @@ TEST_CASE("kv_cache: an append that is refused, or finds no memory, leaves the c
     CHECK(holds(cache, 9));
     cache.append(rows(k, 9, 40), rows(v, 9, 40));
     CHECK(holds(cache, 40));
-    CHECK(complaint_of([] { sd::kv_cache<float>({.key_size = 0, .value_size = 4}); }).find("scaledot: key_size was 0, must be 1 or more") == 0);
+    CHECK(complaint_of([] {
+              sd::kv_cache<float>({.key_size = 0, .value_size = 4});
+          }).find("scaledot: key_size was 0, must be 1 or more") == 0);
     const auto endless = [] {
-        sd::kv_cache<float>({.batch = std::size_t{1} << 40, .heads = std::size_t{1} << 40, .key_size = 1, .capacity = 1});
+        sd::kv_cache<float>(
+            {.batch = std::size_t{1} << 40, .heads = std::size_t{1} << 40, .key_size = 1, .capacity = 1});
     };
     CHECK_THROWS_AS(endless(), std::length_error);
 }
@@ -242,11 +256,13 @@ TEST_CASE("attention over a cache is attention over its keys and values, whateve
         const auto q = gaussians<float, 4>({2, 6, 5, 4}, 3);
         const auto keys = cache.keys();
         const auto values = cache.values();
-        const auto expected = sd::attention_with_lse(q, keys, values, {.causal = true, .align = sd::alignment::bottom_right});
+        const auto expected =
+            sd::attention_with_lse(q, keys, values, {.causal = true, .align = sd::alignment::bottom_right});
         const auto result = sd::attention_with_lse(q, cache, {.causal = true, .align = sd::alignment::bottom_right});
         CHECK(same_bits(result.output, expected.output));
         CHECK(same_bits(result.lse, expected.lse));
-        static_assert(std::is_same_v<decltype(result.lse(0)), const std::conditional_t<std::is_same_v<T, double>, double, float>&>);
+        static_assert(std::is_same_v<decltype(result.lse(0)),
+                                     const std::conditional_t<std::is_same_v<T, double>, double, float>&>);
         auto out = dense<float, 4>::from_shape({2, 6, 5, 5});
         sd::attention_into(out, q, cache, {.causal = true, .align = sd::alignment::bottom_right});
         CHECK(same_bits(out, expected.output));

@@ -28,7 +28,8 @@ struct problem {
 
     auto part(std::size_t first, std::size_t last, const sd::attention_options& options = {}) const
     {
-        return sd::attention_with_lse(q, xt::view(k, xt::all(), xt::range(first, last)), xt::view(v, xt::all(), xt::range(first, last)), options);
+        return sd::attention_with_lse(q, xt::view(k, xt::all(), xt::range(first, last)),
+                                      xt::view(v, xt::all(), xt::range(first, last)), options);
     }
 };
 
@@ -40,7 +41,8 @@ double distance(const Result& a, const Result& b)
     const double unit = static_cast<double>(std::numeric_limits<T>::epsilon()) / 2;
     double worst = 0;
     for (std::size_t i = 0; i < a.output.size(); ++i) {
-        worst = std::max(worst, std::abs(static_cast<double>(a.output.data()[i]) - static_cast<double>(b.output.data()[i])) / 4);
+        worst = std::max(
+            worst, std::abs(static_cast<double>(a.output.data()[i]) - static_cast<double>(b.output.data()[i])) / 4);
     }
     for (std::size_t i = 0; i < a.lse.size(); ++i) {
         const auto lse = static_cast<double>(b.lse.data()[i]);
@@ -69,7 +71,8 @@ result_of<T> row(T output, T lse)
 
 } // namespace
 
-TEST_CASE_TEMPLATE("merge: attention over two ranges of keys is attention over both, wherever they are cut", T, float, double)
+TEST_CASE_TEMPLATE("merge: attention over two ranges of keys is attention over both, wherever they are cut", T, float,
+                   double)
 {
     const problem<T> p;
     const auto whole = p.part(0, 300);
@@ -79,7 +82,8 @@ TEST_CASE_TEMPLATE("merge: attention over two ranges of keys is attention over b
     }
 }
 
-TEST_CASE_TEMPLATE("merge: shares follow the definition in long double, however far apart the parts' scores lie", T, float, double)
+TEST_CASE_TEMPLATE("merge: shares follow the definition in long double, however far apart the parts' scores lie", T,
+                   float, double)
 {
     for (const double a : {-800.0, -3.0, 0.0, 0.5, 90.0, 1e4}) {
         for (const double b : {-1e4, -80.0, -3.0, 0.0, 0.5, 12.0, 700.0}) {
@@ -130,7 +134,8 @@ TEST_CASE_TEMPLATE("merge: an lse of NaN or +inf makes its row NaN, and no other
 {
     for (const T bad : {nan_of<T>(), infinity_of<T>()}) {
         for (const T good : {T(1), T(-900), minus_infinity_of<T>()}) {
-            for (const auto& merged : {sd::merge(row<T>(T(5), bad), row<T>(T(2), good)), sd::merge(row<T>(T(2), good), row<T>(T(5), bad))}) {
+            for (const auto& merged :
+                 {sd::merge(row<T>(T(5), bad), row<T>(T(2), good)), sd::merge(row<T>(T(2), good), row<T>(T(5), bad))}) {
                 CHECK(all_nan(merged.output));
                 CHECK(all_nan(merged.lse));
             }
@@ -162,7 +167,8 @@ TEST_CASE("merge: a sink given to one of the parts is the sink of the whole")
 TEST_CASE("merge: half and bfloat16 outputs are rounded once")
 {
     using half = xtl::half_float;
-    const sd::attention_result<xt::xarray<half>, xt::xarray<float>> a{xt::xarray<half>::from_shape({1, 3}), xt::xarray<float>{0.f}};
+    const sd::attention_result<xt::xarray<half>, xt::xarray<float>> a{xt::xarray<half>::from_shape({1, 3}),
+                                                                      xt::xarray<float>{0.f}};
     auto left = a, right = a;
     std::fill(left.output.begin(), left.output.end(), from_double<half>(1));
     std::fill(right.output.begin(), right.output.end(), from_double<half>(2));
@@ -194,7 +200,13 @@ TEST_CASE("merge: shapes that differ are named")
     const auto make = [](std::size_t rows, std::size_t size, std::size_t sums) {
         return result_of<float>{xt::zeros<float>({rows, size}), xt::zeros<float>({sums})};
     };
-    CHECK(complaint_of([&] { sd::merge(make(2, 3, 2), make(2, 4, 2)); }).find("scaledot: the shape of right.output was (2, 4), must be (2, 3)") == 0);
-    CHECK(complaint_of([&] { sd::merge(make(2, 3, 3), make(2, 3, 2)); }).find("scaledot: the shape of left.lse was (3,), must be (2,)") == 0);
-    CHECK(complaint_of([&] { sd::merge(make(2, 3, 2), make(2, 3, 3)); }).find("scaledot: the shape of right.lse was (3,), must be (2,)") == 0);
+    CHECK(complaint_of([&] {
+              sd::merge(make(2, 3, 2), make(2, 4, 2));
+          }).find("scaledot: the shape of right.output was (2, 4), must be (2, 3)") == 0);
+    CHECK(complaint_of([&] {
+              sd::merge(make(2, 3, 3), make(2, 3, 2));
+          }).find("scaledot: the shape of left.lse was (3,), must be (2,)") == 0);
+    CHECK(complaint_of([&] {
+              sd::merge(make(2, 3, 2), make(2, 3, 3));
+          }).find("scaledot: the shape of right.lse was (3,), must be (2,)") == 0);
 }

@@ -36,7 +36,8 @@ strided_view<T> random_view(std::mt19937& engine, std::vector<T>& buffer)
         }
         const auto size = static_cast<std::ptrdiff_t>(buffer.size());
         if (high - low < size) {
-            view.data = buffer.data() + static_cast<std::ptrdiff_t>(engine() % static_cast<unsigned>(size - (high - low))) - low;
+            view.data = buffer.data() +
+                        static_cast<std::ptrdiff_t>(engine() % static_cast<unsigned>(size - (high - low))) - low;
             return view;
         }
     }
@@ -120,8 +121,10 @@ TEST_CASE("require_disjoint_or_identical: the very same elements are fine, other
 TEST_CASE("require_disjoint and require_apart: name both arguments")
 {
     xt::xtensor<float, 2> x = xt::zeros<float>({3, 4});
-    CHECK(complaint_of([&] { require_apart(x, x, "k", "lse"); }) == "scaledot: the memory of lse was shared with k, must be its own");
+    CHECK(complaint_of([&] { require_apart(x, x, "k", "lse"); }) ==
+          "scaledot: the memory of lse was shared with k, must be its own");
     CHECK_NOTHROW(require_apart(x, x + 1.f, "k"));
     const auto view = view_of(x);
-    CHECK(complaint_of([&] { require_disjoint(view, view, "q"); }) == "scaledot: the memory of out was shared with q, must be its own");
+    CHECK(complaint_of([&] { require_disjoint(view, view, "q"); }) ==
+          "scaledot: the memory of out was shared with q, must be its own");
 }

@@ -27,7 +27,8 @@ namespace {
 
 constexpr std::size_t queries = 9;
 constexpr std::size_t keys = 141;
-constexpr std::array stages = {score_stage::scaled, score_stage::capped, score_stage::masked, score_stage::probabilities};
+constexpr std::array stages = {score_stage::scaled, score_stage::capped, score_stage::masked,
+                               score_stage::probabilities};
 
 template <class T>
 struct problem {
@@ -38,7 +39,8 @@ struct problem {
 /// The largest error of a stage against the oracle. Scores: relative to the largest sum |q||k| there can be (|q| <= 15,
 /// |k| <= 5, six of them); probabilities: relative to the score's error, as exp makes it.
 template <class T>
-double worst_error(const problem<T>& p, score_stage stage, const sd::attention_options& options, const plain_mask& mask = {})
+double worst_error(const problem<T>& p, score_stage stage, const sd::attention_options& options,
+                   const plain_mask& mask = {})
 {
     const auto computed = sd::attention_scores(p.q, p.k, stage, options);
     const attention_oracle oracle(plain(p.q), plain(p.k), plain(p.k), options, mask);
@@ -50,9 +52,11 @@ double worst_error(const problem<T>& p, score_stage stage, const sd::attention_o
                 for (std::size_t j = 0; j < keys; ++j) {
                     const double score = as_double(computed(b, h, i, j));
                     const bool valid = j < exact.scaled.size();
-                    const bool excluded = !valid || (stage != score_stage::scaled && stage != score_stage::capped && !exact.seen[j]);
+                    const bool excluded =
+                        !valid || (stage != score_stage::scaled && stage != score_stage::capped && !exact.seen[j]);
                     if (excluded) {
-                        const bool right = stage == score_stage::probabilities ? score == 0 : sd::detail::is_negative_infinity(score);
+                        const bool right =
+                            stage == score_stage::probabilities ? score == 0 : sd::detail::is_negative_infinity(score);
                         worst = right ? worst : 1e300;
                         continue;
                     }
@@ -96,16 +100,23 @@ TEST_CASE_TEMPLATE("attention_scores: every stage with every option follows the 
     check_stages<T>({});
     check_stages<T>({.scale = -0.3, .softcap = 2.0, .sinks = sinks});
     check_stages<T>({.mask = may_attend}, plain_mask_of(may_attend, p.q, p.k));
-    check_stages<T>({.mask = bias, .causal = true, .align = sd::alignment::bottom_right, .softcap = 5.0}, plain_mask_of(bias, p.q, p.k));
-    check_stages<T>({.align = sd::alignment::bottom_right, .window_left = 5, .window_right = 2, .key_lengths = lengths, .sinks = sinks});
+    check_stages<T>({.mask = bias, .causal = true, .align = sd::alignment::bottom_right, .softcap = 5.0},
+                    plain_mask_of(bias, p.q, p.k));
+    check_stages<T>({.align = sd::alignment::bottom_right,
+                     .window_left = 5,
+                     .window_right = 2,
+                     .key_lengths = lengths,
+                     .sinks = sinks});
     check_stages<T>({.query_offset = -4, .window_right = 3});
 }
 
-TEST_CASE_TEMPLATE("attention_scores: probabilities without a sink are the softmax of the masked scores", T, float, double)
+TEST_CASE_TEMPLATE("attention_scores: probabilities without a sink are the softmax of the masked scores", T, float,
+                   double)
 {
     const problem<T> p;
     const auto masked = sd::attention_scores(p.q, p.k, score_stage::masked, {.causal = true, .query_offset = 3});
-    CHECK(same_bits(sd::attention_scores(p.q, p.k, score_stage::probabilities, {.causal = true, .query_offset = 3}), sd::softmax(masked)));
+    CHECK(same_bits(sd::attention_scores(p.q, p.k, score_stage::probabilities, {.causal = true, .query_offset = 3}),
+                    sd::softmax(masked)));
 }
 
 TEST_CASE("attention_scores: options of a later stage are not applied, but checked")
@@ -113,13 +124,19 @@ TEST_CASE("attention_scores: options of a later stage are not applied, but check
     const problem<float> p;
     const auto nobody = filled<bool, 1>({keys}, 0);
     const auto plain_scores = sd::attention_scores(p.q, p.k, score_stage::scaled);
-    CHECK(same_bits(sd::attention_scores(p.q, p.k, score_stage::scaled, {.mask = nobody, .softcap = 3.0}), plain_scores));
+    CHECK(
+        same_bits(sd::attention_scores(p.q, p.k, score_stage::scaled, {.mask = nobody, .softcap = 3.0}), plain_scores));
     CHECK(same_bits(sd::attention_scores(p.q, p.k, score_stage::capped, {.mask = nobody}), plain_scores));
-    CHECK(complaint_of([&] { sd::attention_scores(p.q, p.k, score_stage::scaled, {.softcap = -3.0}); }).find("scaledot: softcap was -3") == 0);
-    CHECK(complaint_of([&] { sd::attention_scores(p.q, p.k, score_stage::scaled, {.causal = true}); }).find("scaledot: align was absent") == 0);
+    CHECK(complaint_of([&] {
+              sd::attention_scores(p.q, p.k, score_stage::scaled, {.softcap = -3.0});
+          }).find("scaledot: softcap was -3") == 0);
+    CHECK(complaint_of([&] {
+              sd::attention_scores(p.q, p.k, score_stage::scaled, {.causal = true});
+          }).find("scaledot: align was absent") == 0);
 }
 
-TEST_CASE("attention_scores: probabilities sum to 1 with the sink; a row without a key is 0; NaN and +inf make a row NaN")
+TEST_CASE(
+    "attention_scores: probabilities sum to 1 with the sink; a row without a key is 0; NaN and +inf make a row NaN")
 {
     problem<double> p;
     p.q(0, 1, 2, 3) = nan_of<double>();
@@ -127,7 +144,8 @@ TEST_CASE("attention_scores: probabilities sum to 1 with the sink; a row without
     const std::vector<double> sinks = {0, 3, -4, 9};
     auto mask = filled<bool, 2>({queries, keys}, 1);
     xt::view(mask, 8).fill(false);
-    const auto probabilities = sd::attention_scores(p.q, p.k, score_stage::probabilities, {.mask = mask, .sinks = sinks});
+    const auto probabilities =
+        sd::attention_scores(p.q, p.k, score_stage::probabilities, {.mask = mask, .sinks = sinks});
     const attention_oracle oracle(plain(p.q), plain(p.k), plain(p.k), {.sinks = sinks});
     for (std::size_t h = 0; h < 4; ++h) {
         for (std::size_t i = 0; i < queries; ++i) {
@@ -167,7 +185,8 @@ TEST_CASE("attention_scores: one score is the lse attention reports for that key
 {
     const problem<float> p;
     const auto bias = gaussians<float, 1>({keys}, 4);
-    const auto masked = sd::attention_scores(p.q, p.k, score_stage::masked, {.mask = bias, .scale = 0.3, .softcap = 4.0});
+    const auto masked =
+        sd::attention_scores(p.q, p.k, score_stage::masked, {.mask = bias, .scale = 0.3, .softcap = 4.0});
     for (std::size_t j = 0; j < keys; j += 7) {
         auto only = filled<float, 1>({keys}, as_double(minus_infinity_of<float>()));
         only(j) = bias(j);
@@ -189,7 +208,8 @@ TEST_CASE("attention_scores: any number of threads gives the same bits")
     }
 }
 
-TEST_CASE_TEMPLATE("attention_scores: storage types are rounded at the end, into any array", T, xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("attention_scores: storage types are rounded at the end, into any array", T, xtl::half_float,
+                   sd::bfloat16)
 {
     const problem<T> p;
     for (const auto stage : stages) {
@@ -198,23 +218,37 @@ TEST_CASE_TEMPLATE("attention_scores: storage types are rounded at the end, into
         auto exact = filled<float, 4>({2, 5, 20, 150}, 99);
         auto part = xt::view(exact, xt::all(), xt::range(1, 5), xt::range(2, 2 + queries), xt::range(4, 4 + keys));
         sd::attention_scores_into(part, p.q, p.k, stage);
-        CHECK(std::equal(stored.begin(), stored.end(), part.begin(),
-                         [](T narrow, float wide) { return as_double(narrow) == as_double(sd::kernel::to_storage<T>(wide)); }));
-        CHECK(std::count(exact.begin(), exact.end(), 99.f) == 2 * 5 * 20 * 150 - static_cast<std::ptrdiff_t>(stored.size()));
+        CHECK(std::equal(stored.begin(), stored.end(), part.begin(), [](T narrow, float wide) {
+            return as_double(narrow) == as_double(sd::kernel::to_storage<T>(wide));
+        }));
+        CHECK(std::count(exact.begin(), exact.end(), 99.f) ==
+              2 * 5 * 20 * 150 - static_cast<std::ptrdiff_t>(stored.size()));
     }
 }
 
 TEST_CASE("attention_scores: empty arrays, shapes that do not fit, shared memory")
 {
-    CHECK(sd::attention_scores(filled<float, 3>({2, 0, 4}, 0), filled<float, 3>({2, 5, 4}, 0), score_stage::masked).shape(2) == 5);
-    CHECK(sd::attention_scores(filled<float, 3>({2, 3, 4}, 0), filled<float, 3>({2, 0, 4}, 0), score_stage::probabilities).size() == 0);
-    CHECK(sd::attention_scores(filled<float, 3>({0, 3, 4}, 0), filled<float, 3>({0, 5, 4}, 0), score_stage::scaled).size() == 0);
+    CHECK(sd::attention_scores(filled<float, 3>({2, 0, 4}, 0), filled<float, 3>({2, 5, 4}, 0), score_stage::masked)
+              .shape(2) == 5);
+    CHECK(
+        sd::attention_scores(filled<float, 3>({2, 3, 4}, 0), filled<float, 3>({2, 0, 4}, 0), score_stage::probabilities)
+            .size() == 0);
+    CHECK(sd::attention_scores(filled<float, 3>({0, 3, 4}, 0), filled<float, 3>({0, 5, 4}, 0), score_stage::scaled)
+              .size() == 0);
     const auto q = gaussians<float, 2>({4, 4}, 1);
     auto out = gaussians<float, 2>({4, 5}, 1);
-    CHECK(complaint_of([&] { sd::attention_scores_into(out, q, q, score_stage::scaled); }).find("scaledot: the shape of out was (4, 5), must be (4, 4)") == 0);
+    CHECK(complaint_of([&] {
+              sd::attention_scores_into(out, q, q, score_stage::scaled);
+          }).find("scaledot: the shape of out was (4, 5), must be (4, 4)") == 0);
     auto square = q;
-    CHECK(complaint_of([&] { sd::attention_scores_into(square, square, q, score_stage::scaled); }).find("scaledot: the memory of out was shared with q") == 0);
-    CHECK(complaint_of([&] { sd::attention_scores_into(square, q, square, score_stage::scaled); }).find("scaledot: the memory of out was shared with k") == 0);
+    CHECK(complaint_of([&] {
+              sd::attention_scores_into(square, square, q, score_stage::scaled);
+          }).find("scaledot: the memory of out was shared with q") == 0);
+    CHECK(complaint_of([&] {
+              sd::attention_scores_into(square, q, square, score_stage::scaled);
+          }).find("scaledot: the memory of out was shared with k") == 0);
     const xt::xarray<float> line = xt::zeros<float>({4});
-    CHECK(complaint_of([&] { sd::attention_scores(line, line, score_stage::scaled); }).find("scaledot: the rank of q was 1") == 0);
+    CHECK(complaint_of([&] {
+              sd::attention_scores(line, line, score_stage::scaled);
+          }).find("scaledot: the rank of q was 1") == 0);
 }

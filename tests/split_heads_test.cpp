@@ -25,7 +25,8 @@ using namespace test_support;
 
 namespace {
 
-/// Where an element lies. (xtensor's own access adds negative strides as if they were positive, which sanitizers report.)
+/// Where an element lies. (xtensor's own access adds negative strides as if they were positive, which sanitizers
+/// report.)
 template <class Y, std::size_t N>
 const void* address(const Y& y, const std::array<std::size_t, N>& index)
 {
@@ -42,7 +43,8 @@ bool splits(X& x, std::size_t heads)
 {
     const auto y = sd::split_heads(x, heads);
     const std::size_t size = x.shape(2) / heads;
-    bool right = y.dimension() == 4 && y.shape(0) == x.shape(0) && y.shape(1) == heads && y.shape(2) == x.shape(1) && y.shape(3) == size;
+    bool right = y.dimension() == 4 && y.shape(0) == x.shape(0) && y.shape(1) == heads && y.shape(2) == x.shape(1) &&
+                 y.shape(3) == size;
     for (std::size_t b = 0; b < x.shape(0); ++b) {
         for (std::size_t h = 0; h < heads; ++h) {
             for (std::size_t i = 0; i < x.shape(1); ++i) {
@@ -120,9 +122,12 @@ TEST_CASE("split_heads: packed projections go through attention and come out pac
     CHECK(same_bits(unpacked(packed), sd::attention(unpacked(q), unpacked(k), unpacked(v))));
 
     const auto fused = gaussians<float, 3>({2, 6, 36}, 4); // q | k | v of one projection
-    const auto part = [&](std::size_t n) { return xt::view(fused, xt::all(), xt::all(), xt::range(12 * n, 12 * n + 12)); };
+    const auto part = [&](std::size_t n) {
+        return xt::view(fused, xt::all(), xt::all(), xt::range(12 * n, 12 * n + 12));
+    };
     const dense<float, 3> own_q = part(0), own_k = part(1), own_v = part(2);
-    CHECK(same_bits(sd::attention(sd::split_heads(own_q, 3), sd::split_heads(own_k, 3), sd::split_heads(own_v, 3), {.causal = true}),
+    CHECK(same_bits(sd::attention(sd::split_heads(own_q, 3), sd::split_heads(own_k, 3), sd::split_heads(own_v, 3),
+                                  {.causal = true}),
                     sd::attention(unpacked(own_q), unpacked(own_k), unpacked(own_v), {.causal = true})));
     const auto q_part = part(0), k_part = part(1), v_part = part(2);
     CHECK(same_bits(sd::attention(sd::split_heads(q_part, 3), sd::split_heads(k_part, 3), sd::split_heads(v_part, 3)),
@@ -136,5 +141,7 @@ TEST_CASE("split_heads: heads that do not divide the last axis are named")
     CHECK(complaint_of([&] { sd::split_heads(x, 0); }).find("scaledot: heads was 0, must be a divisor of 12") == 0);
     CHECK(complaint_of([&] { sd::split_heads(x, 24); }).find("scaledot: heads was 24, must be a divisor of 12") == 0);
     xt::xarray<float> line = xt::zeros<float>({12});
-    CHECK(complaint_of([&] { sd::split_heads(line, 3); }).find("scaledot: the rank of packed was 1, must be 2 or more") == 0);
+    CHECK(complaint_of([&] {
+              sd::split_heads(line, 3);
+          }).find("scaledot: the rank of packed was 1, must be 2 or more") == 0);
 }

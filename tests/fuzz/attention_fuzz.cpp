@@ -35,8 +35,21 @@ public:
     double number()
     {
         const std::uint8_t draw = byte();
-        constexpr std::array<double, 16> special = {0.0, -0.0, 1e30, -1e30, 3e38, -3e38, 1e-30, 1e-40, 1e300, -1e300, 1e-310, 100, -100,
-                                                    std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(),
+        constexpr std::array<double, 16> special = {0.0,
+                                                    -0.0,
+                                                    1e30,
+                                                    -1e30,
+                                                    3e38,
+                                                    -3e38,
+                                                    1e-30,
+                                                    1e-40,
+                                                    1e300,
+                                                    -1e300,
+                                                    1e-310,
+                                                    100,
+                                                    -100,
+                                                    std::numeric_limits<double>::quiet_NaN(),
+                                                    std::numeric_limits<double>::infinity(),
                                                     -std::numeric_limits<double>::infinity()};
         return draw >= 240 ? special[draw - 240u] : (draw - 120.0) / 40;
     }
@@ -53,7 +66,8 @@ private:
     std::size_t position_ = 0;
 };
 
-/// A view [batch, heads, length, size] with gaps between its rows, turned around, or repeating one head, over its own memory.
+/// A view [batch, heads, length, size] with gaps between its rows, turned around, or repeating one head, over its own
+/// memory.
 template <class T>
 struct strided_array {
     std::vector<T> memory;
@@ -69,7 +83,8 @@ struct strided_array {
         strides[3] = sparse ? 2 : 1;
         strides[2] = static_cast<std::ptrdiff_t>(shape[3]) * strides[3] + static_cast<std::ptrdiff_t>(input.below(3));
         strides[1] = one_head ? 0 : strides[2] * static_cast<std::ptrdiff_t>(shape[2]);
-        strides[0] = std::max(strides[1] * static_cast<std::ptrdiff_t>(shape[1]), strides[2] * static_cast<std::ptrdiff_t>(shape[2]));
+        strides[0] = std::max(strides[1] * static_cast<std::ptrdiff_t>(shape[1]),
+                              strides[2] * static_cast<std::ptrdiff_t>(shape[2]));
         memory.resize(static_cast<std::size_t>(strides[0]) * shape[0] + 8);
         std::mt19937 engine(seed);
         for (T& x : memory) {
@@ -138,9 +153,11 @@ struct problem {
             options.align = input.one_in(2) ? sd::alignment::bottom_right : sd::alignment::top_left;
         }
         if (!options.align ? input.one_in(2) : input.one_in(32)) {
-            constexpr std::array far = {std::numeric_limits<std::ptrdiff_t>::min(), std::numeric_limits<std::ptrdiff_t>::max(),
+            constexpr std::array far = {std::numeric_limits<std::ptrdiff_t>::min(),
+                                        std::numeric_limits<std::ptrdiff_t>::max(),
                                         std::numeric_limits<std::ptrdiff_t>::max() - 3};
-            options.query_offset = input.one_in(8) ? far[input.below(3)] : static_cast<std::ptrdiff_t>(input.below(256)) - 80;
+            options.query_offset =
+                input.one_in(8) ? far[input.below(3)] : static_cast<std::ptrdiff_t>(input.below(256)) - 80;
             const auto room = static_cast<std::size_t>(std::numeric_limits<std::ptrdiff_t>::max()) -
                               static_cast<std::size_t>(std::max<std::ptrdiff_t>(*options.query_offset, 0));
             valid = valid && !options.align && (q_shape[2] == 0 || q_shape[2] - 1 <= room);
@@ -162,10 +179,14 @@ private:
     static std::optional<std::size_t> side(choices& input)
     {
         switch (input.below(8)) {
-        case 0: return 0;
-        case 1: return input.below(160);
-        case 2: return std::numeric_limits<std::size_t>::max() - input.below(2);
-        default: return {};
+        case 0:
+            return 0;
+        case 1:
+            return input.below(160);
+        case 2:
+            return std::numeric_limits<std::size_t>::max() - input.below(2);
+        default:
+            return {};
         }
     }
 };
@@ -177,7 +198,8 @@ private:
 }
 
 template <class M, class Q, class K, class V>
-void run(choices& input, problem& p, const Q& q, const K& k, const V& v, const std::vector<std::size_t>& shape, bool with_mask)
+void run(choices& input, problem& p, const Q& q, const K& k, const V& v, const std::vector<std::size_t>& shape,
+         bool with_mask)
 {
     xt::xarray<M> mask = xt::xarray<M>::from_shape(shape);
     for (auto& x : mask) {
@@ -222,15 +244,19 @@ void run_types(choices& input)
     const strided_array<K> k(input, {batch, key_heads, keys, key_head_size}, 2);
     const strided_array<V> v(input, v_shape, 3);
     problem p(input, q_shape, keys);
-    p.valid = p.valid && head_size > 0 && key_head_size == head_size && (key_heads == 0 ? heads == 0 : heads % key_heads == 0);
+    p.valid = p.valid && head_size > 0 && key_head_size == head_size &&
+              (key_heads == 0 ? heads == 0 : heads % key_heads == 0);
     const bool with_mask = input.one_in(2);
     bool mask_fits = true;
     const auto shape = mask_shape(input, {batch, heads, q_shape[2], keys}, mask_fits);
     p.valid = p.valid && (!with_mask || mask_fits);
     switch (input.below(3)) {
-    case 0: return run<bool>(input, p, q.view(), k.view(), v.view(), shape, with_mask);
-    case 1: return run<float>(input, p, q.view(), k.view(), v.view(), shape, with_mask);
-    default: return run<double>(input, p, q.view(), k.view(), v.view(), shape, with_mask);
+    case 0:
+        return run<bool>(input, p, q.view(), k.view(), v.view(), shape, with_mask);
+    case 1:
+        return run<float>(input, p, q.view(), k.view(), v.view(), shape, with_mask);
+    default:
+        return run<double>(input, p, q.view(), k.view(), v.view(), shape, with_mask);
     }
 }
 
@@ -240,9 +266,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 {
     choices input(data, size);
     switch (input.below(3)) {
-    case 0: run_types<float, float, float>(input); break;
-    case 1: run_types<double, double, double>(input); break;
-    default: run_types<xtl::half_float, sd::bfloat16, float>(input); break;
+    case 0:
+        run_types<float, float, float>(input);
+        break;
+    case 1:
+        run_types<double, double, double>(input);
+        break;
+    default:
+        run_types<xtl::half_float, sd::bfloat16, float>(input);
+        break;
     }
     return 0;
 }

@@ -18,8 +18,8 @@
 
 namespace test_support {
 
-/// Rounding's share in one row: u per step for each step of the scores' chains, at both ends of a difference, and of the
-/// weights' sums over blocks and chunks.
+/// Rounding's share in one row: u per step for each step of the scores' chains, at both ends of a difference, and of
+/// the weights' sums over blocks and chunks.
 struct row_bound {
     double output = 0;
     double lse = 0;
@@ -27,8 +27,8 @@ struct row_bound {
 };
 
 template <class T>
-row_bound bound_of(const oracle_row& row, const plain_heads& q, const plain_heads& k, const plain_heads& v, std::size_t b,
-                   std::size_t h, std::size_t i, const scaledot::attention_options& options)
+row_bound bound_of(const oracle_row& row, const plain_heads& q, const plain_heads& k, const plain_heads& v,
+                   std::size_t b, std::size_t h, std::size_t i, const scaledot::attention_options& options)
 {
     const double unit = static_cast<double>(std::numeric_limits<T>::epsilon()) / 2;
     const std::size_t key_head = h / (q.heads / k.heads);
@@ -46,7 +46,8 @@ row_bound bound_of(const oracle_row& row, const plain_heads& q, const plain_head
         }
         product = std::max(product, sum);
         const double bias = std::abs(static_cast<double>(row.masked[j] - row.capped[j]));
-        magnitude = std::max(magnitude, (options.softcap > 0 ? std::min(sum * scale, 4 * options.softcap) : sum * scale) + bias);
+        magnitude = std::max(magnitude,
+                             (options.softcap > 0 ? std::min(sum * scale, 4 * options.softcap) : sum * scale) + bias);
         for (std::size_t c = 0; c < v.size; ++c) {
             value = std::max(value, std::abs(v.row(b, key_head, j)[c]));
         }
@@ -56,7 +57,8 @@ row_bound bound_of(const oracle_row& row, const plain_heads& q, const plain_head
     const double of_sums = (256 + static_cast<double>(row.seen.size()) / 128) * unit;
     const double smallest = static_cast<double>(std::numeric_limits<T>::min());
     row_bound bound;
-    bound.output = value * (2 * of_scores + of_sums) + static_cast<double>(row.seen.size() + 1) * smallest * (value + 1);
+    bound.output =
+        value * (2 * of_scores + of_sums) + static_cast<double>(row.seen.size() + 1) * smallest * (value + 1);
     bound.lse = of_scores + of_sums;
     const double limit = static_cast<double>(std::numeric_limits<T>::max()) / 8;
     bound.representable = product < limit && product * scale < limit && magnitude < limit &&
@@ -64,8 +66,8 @@ row_bound bound_of(const oracle_row& row, const plain_heads& q, const plain_head
     return bound;
 }
 
-/// What disagrees, in words; empty when nothing does. Rows whose scores leave the range of the arithmetic are not judged,
-/// nor are rows whose exact output is not finite, but for not being finite.
+/// What disagrees, in words; empty when nothing does. Rows whose scores leave the range of the arithmetic are not
+/// judged, nor are rows whose exact output is not finite, but for not being finite.
 template <class Q, class K, class V>
 std::string disagreement(const Q& q, const K& k, const V& v, const scaledot::attention_options& options = {},
                          const plain_mask& mask = {})
@@ -84,7 +86,8 @@ std::string disagreement(const Q& q, const K& k, const V& v, const scaledot::att
                 std::ostringstream where;
                 where << "batch entry " << b << ", head " << h << ", query " << i << ": ";
                 if (exact.kind == row_kind::empty) {
-                    const double identity = options.sinks.empty() ? scaledot::kernel::negative_infinity<double> : options.sinks[h];
+                    const double identity =
+                        options.sinks.empty() ? scaledot::kernel::negative_infinity<double> : options.sinks[h];
                     const auto as_lse = static_cast<decltype(result.lse(0))>(identity);
                     const bool same = std::memcmp(&as_lse, &result.lse.data()[flat], sizeof as_lse) == 0 ||
                                       (scaledot::detail::is_nan(lse) && scaledot::detail::is_nan(identity));
@@ -120,8 +123,10 @@ std::string disagreement(const Q& q, const K& k, const V& v, const scaledot::att
                         continue;
                     }
                     const double stored = std::is_same_v<element, T> ? 0 : std::abs(exact_output) * 0x1p-8 + 0x1p-24;
-                    if (!scaledot::detail::is_finite(computed) || std::abs(computed - exact_output) > bound.output + stored) {
-                        where << "output[" << c << "] " << computed << ", exactly " << exact_output << ", bound " << bound.output;
+                    if (!scaledot::detail::is_finite(computed) ||
+                        std::abs(computed - exact_output) > bound.output + stored) {
+                        where << "output[" << c << "] " << computed << ", exactly " << exact_output << ", bound "
+                              << bound.output;
                         return where.str();
                     }
                 }

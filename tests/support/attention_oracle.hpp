@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Attention by its definition, one row at a time in long double: dot products, every option on its own, softmax, sum. And
-// what it takes to hand it any array. Special values are told apart by their bits, so that -ffast-math changes nothing.
+// Attention by its definition, one row at a time in long double: dot products, every option on its own, softmax, sum.
+// And what it takes to hand it any array. Special values are told apart by their bits, so that -ffast-math changes
+// nothing.
 #ifndef SCALEDOT_TESTS_SUPPORT_ATTENTION_ORACLE_HPP
 #define SCALEDOT_TESTS_SUPPORT_ATTENTION_ORACLE_HPP
 
@@ -94,8 +95,8 @@ struct oracle_row {
     std::vector<char> seen;
     std::vector<long double> probabilities; ///< of an ordinary row
     long double sink_probability = 0;
-    long double lse = 0;                    ///< of an ordinary row
-    std::vector<long double> output;        ///< of an ordinary row
+    long double lse = 0;             ///< of an ordinary row
+    std::vector<long double> output; ///< of an ordinary row
 };
 
 class attention_oracle {
@@ -156,7 +157,8 @@ public:
 private:
     long double scale() const
     {
-        return options_.scale ? static_cast<long double>(*options_.scale) : 1 / std::sqrt(static_cast<long double>(q_.size));
+        return options_.scale ? static_cast<long double>(*options_.scale)
+                              : 1 / std::sqrt(static_cast<long double>(q_.size));
     }
 
     long double dot(const double* a, const double* b) const
@@ -185,7 +187,8 @@ private:
                (!options_.window_right || -behind <= static_cast<long double>(*options_.window_right));
     }
 
-    void weigh(oracle_row& row, std::size_t b, std::size_t key_head, long double largest, bool with_sink, long double sink) const
+    void weigh(oracle_row& row, std::size_t b, std::size_t key_head, long double largest, bool with_sink,
+               long double sink) const
     {
         largest = with_sink && sink > largest ? sink : largest;
         long double sum = with_sink ? std::exp(sink - largest) : 0;

@@ -17,7 +17,8 @@ template <class T>
 class guarded_memory {
 public:
     guarded_memory(std::size_t count, std::size_t beyond)
-        : page_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))), usable_(pages(count)), size_(usable_ + pages(beyond) + page_),
+        : page_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))), usable_(pages(count)),
+          size_(usable_ + pages(beyond) + page_),
           memory_(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
     {
         if (memory_ == MAP_FAILED) {

@@ -18,8 +18,8 @@ namespace test_support {
 
 /// One row of the three steps in T. The barriers keep each sum the chain it is written as, also under -ffast-math.
 template <class T>
-std::vector<T> textbook_row(const plain_heads& q, const plain_heads& k, const plain_heads& v, std::size_t b, std::size_t h,
-                            std::size_t i, T scale)
+std::vector<T> textbook_row(const plain_heads& q, const plain_heads& k, const plain_heads& v, std::size_t b,
+                            std::size_t h, std::size_t i, T scale)
 {
     using scaledot::kernel::barrier;
     const std::size_t key_head = h / (q.heads / k.heads);

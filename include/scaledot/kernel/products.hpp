@@ -78,7 +78,7 @@ void score_tile(const T* queries, std::size_t query_stride, const T* panel, std:
 }
 
 /// output[r, c] = sum_j weights[r, j] values[j, c] for Rows rows and Vectors vectors of components, one chain over j from
-/// +0. Adding 0 last turns a -0 into +0, so that keys of weight 0 leave no trace.
+/// +0. Adding 0 last (behind a barrier, or -ffast-math drops it) turns a -0 into +0: keys of weight 0 leave no trace.
 template <class Arch, std::size_t Rows, std::size_t Vectors, class T>
 void value_tile(const T* weights, std::size_t weight_stride, const T* values, std::ptrdiff_t value_stride,
                 std::size_t keys, T* output, std::size_t output_stride)
@@ -96,7 +96,7 @@ void value_tile(const T* weights, std::size_t weight_stride, const T* values, st
     }
     unroll<Rows>([&](auto r) {
         unroll<Vectors>([&](auto v) {
-            const B sum = sums[r][v] + B(0);
+            const B sum = sums[r][v] + barrier(B(0));
             sum.store_unaligned(output + r * output_stride + v * lanes<Arch, T>);
         });
     });
@@ -133,7 +133,7 @@ void value_row_selected(const T* weights, const bool* excluded, const T* values,
                 sum = multiply_add(B(weights[j]), B::load_unaligned(value), sum);
             }
         }
-        sum = sum + B(0);
+        sum = sum + barrier(B(0));
         sum.store_unaligned(output + v * lanes<Arch, T>);
     }
 }

@@ -90,8 +90,8 @@ void run(benchmark::State& state, const shape& s)
         benchmark::DoNotOptimize(y.data());
     }
     const double share_visible = s.causal ? 0.5 : 1.0;
-    const double operations = share_visible * 4.0 * static_cast<double>(s.batch * s.heads * s.queries) *
-                              static_cast<double>(s.keys * s.size);
+    const double operations =
+        share_visible * 4.0 * static_cast<double>(s.batch * s.heads * s.queries) * static_cast<double>(s.keys * s.size);
     const double bytes = 2.0 * sizeof(float) * static_cast<double>(s.batch * s.key_heads * s.keys * s.size);
     const auto rate = [&](double amount) {
         return benchmark::Counter(amount, benchmark::Counter::kIsIterationInvariantRate);
@@ -114,10 +114,11 @@ int main(int argc, char** argv)
     };
     for (const shape& s : shapes) {
         std::string name = "attention/" + std::to_string(s.batch) + "x" + std::to_string(s.heads) + ":" +
-                           std::to_string(s.key_heads) + "x" + std::to_string(s.queries) + "x" + std::to_string(s.keys) +
-                           "x" + std::to_string(s.size) + (s.causal ? "/causal" : "");
-        benchmark::RegisterBenchmark(name.c_str(), [s](benchmark::State& state) { run(state, s); })
-            ->Unit(benchmark::kMillisecond);
+                           std::to_string(s.key_heads) + "x" + std::to_string(s.queries) + "x" +
+                           std::to_string(s.keys) + "x" + std::to_string(s.size) + (s.causal ? "/causal" : "");
+        benchmark::RegisterBenchmark(name.c_str(), [s](benchmark::State& state) {
+            run(state, s);
+        })->Unit(benchmark::kMillisecond);
     }
     benchmark::Initialize(&argc, argv);
     benchmark::AddCustomContext("peak of this run, float, one core, GFLOP/s", std::to_string(float_peak() / 1e9));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// softmax, log_softmax, logsumexp, layer_norm and rms_norm on rows x columns, one core: time an element, and the rate of
-// bytes read and written against memcpy's of the same bytes in this run. Results are checked before they are timed.
+// softmax, log_softmax, logsumexp, layer_norm and rms_norm on rows x columns, one core: time an element, and the rate
+// of bytes read and written against memcpy's of the same bytes in this run. Results are checked before they are timed.
 #include <scaledot/scaledot.hpp>
 
 #include "support/machine.hpp"

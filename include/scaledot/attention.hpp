@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Scaled dot-product attention, fused: the score matrix is never formed. The work is cut in detail/attention_driver.hpp,
-// the arithmetic lives in kernel/products.hpp, kernel/scores.hpp and kernel/partial.hpp.
+// Scaled dot-product attention, fused: the score matrix is never formed. The work is cut in
+// detail/attention_driver.hpp, the arithmetic lives in kernel/products.hpp, kernel/scores.hpp and kernel/partial.hpp.
 #ifndef SCALEDOT_ATTENTION_HPP
 #define SCALEDOT_ATTENTION_HPP
 
@@ -30,17 +30,21 @@ struct attention_result {
 /// @throws std::invalid_argument  shapes that do not fit each other, options out of range, a causal call or window that
 ///                                does not say where its queries stand, shared memory; all before anything is read
 ///
-/// Special values  a row with no key to attend to is 0; a NaN in a query row makes that row NaN, a NaN or inf in a key or
-///                 value reaches only the rows that see it; a score of +inf gives NaN; a score of -inf counts as excluded.
+/// Special values  a row with no key to attend to is 0; a NaN in a query row makes that row NaN, a NaN or inf in a key
+/// or
+///                 value reaches only the rows that see it; a score of +inf gives NaN; a score of -inf counts as
+///                 excluded.
 /// Types           float, double, half, bfloat16, each argument its own; arithmetic in double when one of q, k, v is
 ///                 double, else in float.
 /// Accuracy        that of the three textbook steps in the same precision: root mean square and largest error at most
 ///                 1.1 times theirs (tests/attention_test.cpp).
-/// Determinism     bit-identical for any number of threads, any batch size and position in it, and any number of queries
+/// Determinism     bit-identical for any number of threads, any batch size and position in it, and any number of
+/// queries
 ///                 computed together, on one machine and build.
-/// Cost            2 queries x keys x (head size + value size) operations per head; memory for one packed copy of the keys
-///                 of the heads in flight and one partial result per 1024 keys; nothing grows with queries x keys. Views
-///                 whose last axis is contiguous are used in place, other expressions are copied first.
+/// Cost            2 queries x keys x (head size + value size) operations per head; memory for one packed copy of the
+/// keys
+///                 of the heads in flight and one partial result per 1024 keys; nothing grows with queries x keys.
+///                 Views whose last axis is contiguous are used in place, other expressions are copied first.
 /// Source          Vaswani et al. 2017; Milakov & Gimelshein 2018; Dao et al. 2022; docs/numerics.md#attention
 template <class Out, detail::tensor Q, detail::tensor K, detail::tensor V>
     requires detail::in_memory<Out>
@@ -58,8 +62,8 @@ auto attention(const Q& q, const K& k, const V& v, const attention_options& opti
     return out;
 }
 
-/// attention together with the log-sum-exp of each row's scores: float, or double when q, k or v is double. A row without
-/// a key has the sink's logit, or -inf, the identity of merge. See attention_into.
+/// attention together with the log-sum-exp of each row's scores: float, or double when q, k or v is double. A row
+/// without a key has the sink's logit, or -inf, the identity of merge. See attention_into.
 template <detail::tensor Q, detail::tensor K, detail::tensor V>
 auto attention_with_lse(const Q& q, const K& k, const V& v, const attention_options& options = {})
 {
@@ -72,13 +76,14 @@ auto attention_with_lse(const Q& q, const K& k, const V& v, const attention_opti
 /// The same, written to out and lse ([batch..., heads, queries], float or double).
 template <class Out, class Lse, detail::tensor Q, detail::tensor K, detail::tensor V>
     requires(detail::in_memory<Out> && detail::in_memory<Lse>)
-void attention_with_lse_into(Out&& out, Lse&& lse, const Q& q, const K& k, const V& v, const attention_options& options = {})
+void attention_with_lse_into(Out&& out, Lse&& lse, const Q& q, const K& k, const V& v,
+                             const attention_options& options = {})
 {
     detail::attend_into(out, lse, q, k, v, options);
 }
 
-/// attention of new queries [..., heads, queries, key size] over a cache's keys and values; the axes before heads are the
-/// cache's batch. See attention_into and kv_cache.
+/// attention of new queries [..., heads, queries, key size] over a cache's keys and values; the axes before heads are
+/// the cache's batch. See attention_into and kv_cache.
 template <detail::tensor Q, class T>
 auto attention(const Q& q, const kv_cache<T>& cache, const attention_options& options = {})
 {

@@ -13,12 +13,12 @@
 
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// One figure per softmax row. Logits are the scores a softmax sees (scaled, capped, masked); excluded keys (-inf) count
-/// nowhere. Entropy, effective_keys and jacobian_norm are over keys and sink; the other probabilities' denominators
-/// contain the sink as well.
+/// One figure per softmax row. Logits are the scores a softmax sees (scaled, capped, masked); excluded keys (-inf)
+/// count nowhere. Entropy, effective_keys and jacobian_norm are over keys and sink; the other probabilities'
+/// denominators contain the sink as well.
 ///
-/// A row without a key: max_logit -inf, min_logit +inf, mean and standard deviation NaN, entropy, probability and norm 0.
-/// A row with a NaN or +inf logit: all NaN but visible_keys.
+/// A row without a key: max_logit -inf, min_logit +inf, mean and standard deviation NaN, entropy, probability and norm
+/// 0. A row with a NaN or +inf logit: all NaN but visible_keys.
 template <class Figures, class Counts>
 struct logit_diagnostics {
     Figures max_logit;
@@ -51,7 +51,8 @@ struct diagnosed_attention {
 /// @param options  see attention_options; all apply
 /// @throws std::invalid_argument  as attention
 ///
-/// Accuracy        the sums leave the maximum out, so that nothing cancels where a softmax saturates: about 1e-5 relative
+/// Accuracy        the sums leave the maximum out, so that nothing cancels where a softmax saturates: about 1e-5
+/// relative
 ///                 in float against the exact figures of the computed scores.
 /// Determinism     as attention. Cost: one pass over the scores, which are never stored; memory as attention.
 /// Source          docs/numerics.md#diagnostics
@@ -73,11 +74,12 @@ auto attention_with_diagnostics(const Q& q, const K& k, const V& v, const attent
     return diagnosed_attention<decltype(output), decltype(diagnostics)>{std::move(output), std::move(diagnostics)};
 }
 
-/// The same figures for the rows of an array of logits, of softmax(x / T) along an axis: each figure has x's shape without
-/// the axis. Logit figures are those of x / T.
+/// The same figures for the rows of an array of logits, of softmax(x / T) along an axis: each figure has x's shape
+/// without the axis. Logit figures are those of x / T.
 ///
 /// @param logits   any rank >= 1
-/// @param options  axis, and a temperature that is positive and finite; a quotient out of the type's range makes its row NaN
+/// @param options  axis, and a temperature that is positive and finite; a quotient out of the type's range makes its
+/// row NaN
 /// @throws std::invalid_argument  axis outside the rank, temperature out of range
 template <detail::tensor E>
 auto softmax_diagnostics(const E& logits, const softmax_options& options = {})

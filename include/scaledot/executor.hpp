@@ -16,9 +16,10 @@
 
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// A source of threads. `run` calls task(context, i) once for each i in [0, tasks), in any order and on any threads, and
-/// returns when all calls have returned; tasks never throw. `concurrency` is the number of tasks that can make progress
-/// at once; work is cut into at most that many. Results do not depend on it: they are bit-identical for any number.
+/// A source of threads. `run` calls task(context, i) once for each i in [0, tasks), in any order and on any threads,
+/// and returns when all calls have returned; tasks never throw. `concurrency` is the number of tasks that can make
+/// progress at once; work is cut into at most that many. Results do not depend on it: they are bit-identical for any
+/// number.
 class executor {
 public:
     virtual ~executor() = default;
@@ -58,7 +59,8 @@ void run_parts(std::size_t parts, Part&& part)
     }
     if (executor* custom = current_executor()) {
         custom->run(
-            parts, [](void* context, std::size_t index) { (*static_cast<std::remove_reference_t<Part>*>(context))(index); },
+            parts,
+            [](void* context, std::size_t index) { (*static_cast<std::remove_reference_t<Part>*>(context))(index); },
             &part);
         return;
     }
@@ -104,7 +106,10 @@ void run_ranges(std::size_t items, std::size_t parts, Range&& range)
 /// Makes `pool` the executor of every scaledot call on this thread until the scope ends. Scopes nest.
 class executor_scope {
 public:
-    explicit executor_scope(executor& pool) : previous_(detail::current_executor()) { detail::current_executor() = &pool; }
+    explicit executor_scope(executor& pool) : previous_(detail::current_executor())
+    {
+        detail::current_executor() = &pool;
+    }
     ~executor_scope() { detail::current_executor() = previous_; }
     executor_scope(const executor_scope&) = delete;
     executor_scope& operator=(const executor_scope&) = delete;

@@ -27,13 +27,13 @@ struct kv_cache_options {
     std::size_t capacity = 0;
 };
 
-/// Keys [batch, heads, length, key_size] and values [batch, heads, length, value_size] in storage type T (float, double,
-/// half or bfloat16), which grow by append. Numbers of another type are rounded to T as they come in, once; attention
-/// computes in float (double where T or the queries are double).
+/// Keys [batch, heads, length, key_size] and values [batch, heads, length, value_size] in storage type T (float,
+/// double, half or bfloat16), which grow by append. Numbers of another type are rounded to T as they come in, once;
+/// attention computes in float (double where T or the queries are double).
 ///
-/// Growth doubles the capacity, so that appending n keys one by one copies each about twice. An append that throws leaves
-/// the cache as it was. A copy has keys and values of its own; a cache moved from is empty. Views from keys() and values()
-/// are valid until the next append, reserve, assignment or move.
+/// Growth doubles the capacity, so that appending n keys one by one copies each about twice. An append that throws
+/// leaves the cache as it was. A copy has keys and values of its own; a cache moved from is empty. Views from keys()
+/// and values() are valid until the next append, reserve, assignment or move.
 template <class T>
 class kv_cache {
     static_assert(detail::element<T>, "scaledot: kv_cache stores float, double, half or bfloat16");
@@ -133,7 +133,8 @@ private:
     std::size_t lines() const { return detail::checked_product(options_.batch, options_.heads, "batch * heads"); }
 
     /// A copy of a buffer's used part with room for `capacity` keys.
-    detail::aligned_buffer<T> resized(const detail::aligned_buffer<T>& old, std::size_t size, std::size_t capacity) const
+    detail::aligned_buffer<T> resized(const detail::aligned_buffer<T>& old, std::size_t size,
+                                      std::size_t capacity) const
     {
         const std::size_t line = detail::checked_product(capacity, size, "the size of the cache");
         detail::aligned_buffer<T> buffer(detail::checked_product(lines(), line, "the size of the cache"));
@@ -218,7 +219,8 @@ auto cached_like(const Q& q, const kv_cache<T>& cache, const View& view)
         reject("the rank of q", rank, text("3 or more for a cache of ", cache.heads(), " heads"));
     }
     using Shape = std::conditional_t<rank_of<Q> == dynamic_rank, shape_vector, std::array<std::size_t, rank_of<Q>>>;
-    using Strides = std::conditional_t<rank_of<Q> == dynamic_rank, stride_vector, std::array<std::ptrdiff_t, rank_of<Q>>>;
+    using Strides =
+        std::conditional_t<rank_of<Q> == dynamic_rank, stride_vector, std::array<std::ptrdiff_t, rank_of<Q>>>;
     auto shape = xtl::make_sequence<Shape>(rank);
     auto strides = xtl::make_sequence<Strides>(rank);
     for (std::size_t i = 1; i <= std::min<std::size_t>(rank, 3); ++i) {

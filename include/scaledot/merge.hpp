@@ -47,8 +47,8 @@ inline merge_shares shares_of(double left, double right)
 
 } // namespace detail
 
-/// output = sum_i exp(lse_i - lse) output_i,  lse = ln sum_i exp(lse_i): attention over the keys of both parts, from what
-/// attention_with_lse returned for each
+/// output = sum_i exp(lse_i - lse) output_i,  lse = ln sum_i exp(lse_i): attention over the keys of both parts, from
+/// what attention_with_lse returned for each
 ///
 /// @param left, right  results for the same queries over disjoint keys; outputs of the same shape and element type
 /// @return             an attention_result of left's kind
@@ -60,7 +60,8 @@ inline merge_shares shares_of(double left, double right)
 /// Determinism     bit-identical for any number of threads; associative up to rounding.
 /// Cost            one read of both outputs and one write.
 template <class Output, class Lse>
-attention_result<Output, Lse> merge(const attention_result<Output, Lse>& left, const attention_result<Output, Lse>& right)
+attention_result<Output, Lse> merge(const attention_result<Output, Lse>& left,
+                                    const attention_result<Output, Lse>& right)
 {
     using T = detail::element_of<Output>;
     const auto left_output = detail::view_of(left.output);
@@ -84,8 +85,9 @@ attention_result<Output, Lse> merge(const attention_result<Output, Lse>& left, c
     const std::size_t parts = detail::part_count(rows, 4.0 * static_cast<double>(size) + 64);
     detail::run_ranges(rows, parts, [&](std::size_t, std::size_t begin, std::size_t end) {
         for (std::size_t row = begin; row < end; ++row) {
-            const auto shares = detail::shares_of(static_cast<double>(left_lse.data[detail::offset_of(left_lse, row, 0)]),
-                                                  static_cast<double>(right_lse.data[detail::offset_of(right_lse, row, 0)]));
+            const auto shares =
+                detail::shares_of(static_cast<double>(left_lse.data[detail::offset_of(left_lse, row, 0)]),
+                                  static_cast<double>(right_lse.data[detail::offset_of(right_lse, row, 0)]));
             lse.data[detail::offset_of(lse, row, 0)] = static_cast<detail::element_of<Lse>>(shares.lse);
             const T* a = left_output.data + detail::offset_of(left_output, row, 1);
             const T* b = right_output.data + detail::offset_of(right_output, row, 1);
@@ -95,7 +97,7 @@ attention_result<Output, Lse> merge(const attention_result<Output, Lse>& left, c
                        : shares.right == 0 ? a[i]
                        : shares.left == 0  ? b[i]
                                            : kernel::to_storage<T>(shares.left * kernel::to_arithmetic<double>(a[i]) +
-                                                                   shares.right * kernel::to_arithmetic<double>(b[i]));
+                                                                  shares.right * kernel::to_arithmetic<double>(b[i]));
             }
         }
     });

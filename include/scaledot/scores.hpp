@@ -12,10 +12,10 @@ namespace scaledot::inline SCALEDOT_BUILD {
 
 /// out[i, j] = the score of query i and key j after a stage of attention, written to out
 ///
-/// scaled: scale q.k.  capped: c tanh(s / c) as well.  masked: mask, causality, window and key lengths as well, excluded
-/// scores -inf.  probabilities: the softmax of that, with the sink in the denominator; a row without a key is 0.
-/// The scores are to the bit those attention computes with. Keys past a key length are never read: -inf in every stage,
-/// probability 0.
+/// scaled: scale q.k.  capped: c tanh(s / c) as well.  masked: mask, causality, window and key lengths as well,
+/// excluded scores -inf.  probabilities: the softmax of that, with the sink in the denominator; a row without a key is
+/// 0. The scores are to the bit those attention computes with. Keys past a key length are never read: -inf in every
+/// stage, probability 0.
 ///
 /// @param out      [batch..., heads, queries, keys]; may not share memory with q or k
 /// @param q, k     as for attention
@@ -24,7 +24,8 @@ namespace scaledot::inline SCALEDOT_BUILD {
 /// @throws std::invalid_argument  as attention
 ///
 /// Special values  as attention; a row with NaN or +inf is NaN as probabilities.
-/// Accuracy        scores: one chain of multiply-adds over the head size; probabilities: softmax_max_ulp of the softmax of
+/// Accuracy        scores: one chain of multiply-adds over the head size; probabilities: softmax_max_ulp of the softmax
+/// of
 ///                 the computed scores.
 /// Determinism     as attention. Cost: queries x keys numbers per head in out, and one row of scratch per thread.
 template <class Out, detail::tensor Q, detail::tensor K>

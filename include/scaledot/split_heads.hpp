@@ -15,8 +15,8 @@
 
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// A view y of x with y[..., h, i, c] = x[..., i, h * size + c]: what attention reads its queries, keys and values through,
-/// and what attention_into writes through to leave its output packed.
+/// A view y of x with y[..., h, i, c] = x[..., i, h * size + c]: what attention reads its queries, keys and values
+/// through, and what attention_into writes through to leave its output packed.
 ///
 /// @param packed  [..., length, heads * size], rank >= 2, in memory; must outlive the view
 /// @param heads   number of heads; divides the last axis
@@ -45,7 +45,8 @@ auto split_heads(E&& packed, std::size_t heads)
     const std::size_t size = width / heads;
     const auto step = view.stride(-1);
 
-    using sizes = std::conditional_t<rank == detail::dynamic_rank, detail::shape_vector, std::array<std::size_t, rank + 1>>;
+    using sizes =
+        std::conditional_t<rank == detail::dynamic_rank, detail::shape_vector, std::array<std::size_t, rank + 1>>;
     using steps =
         std::conditional_t<rank == detail::dynamic_rank, detail::stride_vector, std::array<std::ptrdiff_t, rank + 1>>;
     auto shape = xtl::make_sequence<sizes>(view.rank() + 1);

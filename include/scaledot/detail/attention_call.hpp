@@ -49,7 +49,7 @@ auto make_row_output(const Q& q)
 {
     constexpr std::size_t rank = rank_of<Q>;
     const shape_vector shape(q.shape().begin(), q.shape().end());
-    return make_like<Q, T, rank == dynamic_rank ? rank : rank - 1>(without_axis(shape, shape.size() - 1));
+    return make_like < Q, T, rank == dynamic_rank ? rank : rank - 1 > (without_axis(shape, shape.size() - 1));
 }
 
 /// Offset of a row's element in a view [batch..., heads, queries].
@@ -101,7 +101,8 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
     const std::size_t size = value.view().extent(-1);
     using T = arithmetic_t<element_of<Q>, element_of<K>, element_of<V>>;
     const auto finish = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
-        return finish_row<native_architecture>(row, plan.sink(place.head), size, rows.row(entry, place.head, place.query));
+        return finish_row<native_architecture>(row, plan.sink(place.head), size,
+                                               rows.row(entry, place.head, place.query));
     };
     if constexpr (with_lse) {
         static_assert(std::is_floating_point_v<element_of<Lse>>, "scaledot: lse needs float or double elements");
@@ -113,7 +114,8 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
         require_apart(lse, v, "v", "lse");
         require_apart(lse, out, "out", "lse");
         const auto finish_both = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
-            *row_element(sums.view(), plan, entry, place) = kernel::to_storage<element_of<Lse>>(finish(entry, place, row));
+            *row_element(sums.view(), plan, entry, place) =
+                kernel::to_storage<element_of<Lse>>(finish(entry, place, row));
         };
         drive_attention<native_architecture>(plan, query.view(), key.view(), value.view(), true, false, finish_both);
         sums.commit();

@@ -26,8 +26,8 @@ constexpr std::size_t blocks_of(std::size_t count, std::size_t size)
 template <class Arch, class T, class Q, class K, class V, class Finish>
 class attention_driver {
 public:
-    // A name of its own: xtl's half among a vector's template arguments would offer half's operators to the arithmetic of
-    // the vector's iterators, and make it ambiguous.
+    // A name of its own: xtl's half among a vector's template arguments would offer half's operators to the arithmetic
+    // of the vector's iterators, and make it ambiguous.
     struct worker : attention_worker<Arch, T, Q, K, V> {
         using attention_worker<Arch, T, Q, K, V>::attention_worker;
     };
@@ -81,7 +81,8 @@ private:
     aligned_buffer<T> packed_head() const
     {
         const std::size_t keys = blocks_of(plan_.keys, kernel::block_keys) * kernel::block_keys;
-        return packs_head() ? aligned_buffer<T>(checked_product(keys, plan_.head_size, "packed keys")) : aligned_buffer<T>();
+        return packs_head() ? aligned_buffer<T>(checked_product(keys, plan_.head_size, "packed keys"))
+                            : aligned_buffer<T>();
     }
 
     /// Packs blocks first, first + step, ... of a head.

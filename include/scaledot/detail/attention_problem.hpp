@@ -75,7 +75,8 @@ struct attention_plan {
         }
         const std::ptrdiff_t position = offset + static_cast<std::ptrdiff_t>(i);
         const bool before_keys = position < 0;
-        const auto distance = before_keys ? static_cast<std::size_t>(-(position + 1)) + 1 : static_cast<std::size_t>(position);
+        const auto distance =
+            before_keys ? static_cast<std::size_t>(-(position + 1)) + 1 : static_cast<std::size_t>(position);
 
         key_range range{0, valid};
         if (options->causal) {
@@ -105,7 +106,8 @@ template <class E>
 void check_attention_type()
 {
     static_assert(element<element_of<E>>, "scaledot: attention needs float, double, half or bfloat16 elements");
-    static_assert(rank_of<E> >= 2, "scaledot: attention needs arrays of rank 2 or more: [..., heads, length, head size]");
+    static_assert(rank_of<E> >= 2,
+                  "scaledot: attention needs arrays of rank 2 or more: [..., heads, length, head size]");
 }
 
 template <class T>
@@ -160,7 +162,8 @@ inline void check_options(const attention_plan& plan)
     }
     for (std::size_t i = 0; i < options.key_lengths.size(); ++i) {
         if (options.key_lengths[i] > plan.keys) {
-            reject(text("key_lengths[", i, "]"), options.key_lengths[i], text("at most ", plan.keys, ", the number of keys"));
+            reject(text("key_lengths[", i, "]"), options.key_lengths[i],
+                   text("at most ", plan.keys, ", the number of keys"));
         }
     }
     if (options.align && options.query_offset) {
@@ -175,7 +178,8 @@ inline void check_options(const attention_plan& plan)
     const auto largest = std::numeric_limits<std::ptrdiff_t>::max();
     if (options.query_offset && *options.query_offset > 0 && plan.queries > 0 &&
         plan.queries - 1 > static_cast<std::size_t>(largest - *options.query_offset)) {
-        reject("query_offset", *options.query_offset, text("so small that the positions of ", plan.queries, " queries fit"));
+        reject("query_offset", *options.query_offset,
+               text("so small that the positions of ", plan.queries, " queries fit"));
     }
 }
 

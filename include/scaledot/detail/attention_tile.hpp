@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One worker's attention: a run of query rows that share a key head against a range of keys, block by block. Scores live
-// in a scratch tile; nothing grows with queries x keys.
+// One worker's attention: a run of query rows that share a key head against a range of keys, block by block. Scores
+// live in a scratch tile; nothing grows with queries x keys.
 #ifndef SCALEDOT_DETAIL_ATTENTION_TILE_HPP
 #define SCALEDOT_DETAIL_ATTENTION_TILE_HPP
 
@@ -65,7 +65,8 @@ public:
         : plan_(plan), scores_(plan, q, k), v_(v), value_size_(with_values ? v.size() : 0),
           value_vectors_(value_size_ / lanes + (value_size_ % lanes != 0 ? 1 : 0)), with_statistics_(with_statistics),
           block_(tile::rows, padded_value_size(), with_statistics),
-          values_(must_copy_values() ? checked_product(kernel::block_keys, padded_value_size(), "scratch for values") : 0)
+          values_(must_copy_values() ? checked_product(kernel::block_keys, padded_value_size(), "scratch for values")
+                                     : 0)
     {
     }
 
@@ -79,8 +80,8 @@ public:
         return scores_.start(entry, key_head, begin, end);
     }
 
-    /// Attention of the run over the keys of one chunk, into `chunk`. `packed` are the head's packed keys, or null: then
-    /// each block is packed here.
+    /// Attention of the run over the keys of one chunk, into `chunk`. `packed` are the head's packed keys, or null:
+    /// then each block is packed here.
     void attend_chunk(std::size_t chunk_index, const T* packed, const partial_rows<T>& chunk)
     {
         chunk.clear(rows());
@@ -126,7 +127,8 @@ private:
             }
         }
         for (std::size_t j = 0; j < last - first && rows.finite; ++j) {
-            rows.finite = kernel::all_finite<Arch>(rows.data + static_cast<std::ptrdiff_t>(j) * rows.stride, value_size_);
+            rows.finite =
+                kernel::all_finite<Arch>(rows.data + static_cast<std::ptrdiff_t>(j) * rows.stride, value_size_);
         }
         return rows;
     }

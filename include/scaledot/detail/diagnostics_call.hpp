@@ -27,7 +27,8 @@ auto make_figures(const shape_vector& shape)
     using counts = container_like<E, std::size_t, Rank>;
     const auto make = [&] { return make_like<E, T, Rank>(shape); };
     return Diagnostics<figures, counts>{make(), make(), make(), make(), make_like<E, std::size_t, Rank>(shape),
-                                        make(), make(), make(), make(), make(), make()};
+                                        make(), make(), make(), make(), make(),
+                                        make()};
 }
 
 template <template <class, class> class Diagnostics, class Q, class... Others>
@@ -40,8 +41,8 @@ auto make_diagnostics(const Q& q)
     }
     constexpr std::size_t rank = rank_of<Q>;
     const shape_vector shape(q.shape().begin(), q.shape().end());
-    return make_figures<Diagnostics, Q, statistic_t<Q, Others...>, rank == dynamic_rank ? rank : rank - 1>(
-        without_axis(shape, shape.size() - 1));
+    return make_figures < Diagnostics, Q, statistic_t<Q, Others...>,
+           rank == dynamic_rank ? rank : rank - 1 > (without_axis(shape, shape.size() - 1));
 }
 
 /// Writes a row's figures at a flat index.
@@ -68,7 +69,8 @@ void write_figures(Diagnostics& diagnostics, std::size_t row, const kernel::scor
 
 /// Attention's diagnostics; `out` is attention's output, or no_output, when v is not looked at.
 template <class Out, class Diagnostics, class Q, class K, class V>
-void diagnose_into(Out&& out, Diagnostics& diagnostics, const Q& q, const K& k, const V& v, const attention_options& options)
+void diagnose_into(Out&& out, Diagnostics& diagnostics, const Q& q, const K& k, const V& v,
+                   const attention_options& options)
 {
     constexpr bool with_values = !std::is_same_v<std::decay_t<Out>, no_output>;
     using T = arithmetic_t<element_of<Q>, element_of<K>, element_of<V>>;
@@ -145,13 +147,13 @@ auto diagnose_rows(const E& logits, const softmax_options& options)
     }
     rows.strides = strides;
 
-    auto diagnostics = make_figures<Diagnostics, E, T, rank == dynamic_rank ? rank : rank - 1>(rows.shape);
+    auto diagnostics = make_figures < Diagnostics, E, T, rank == dynamic_rank ? rank : rank - 1 > (rows.shape);
     const std::size_t count = element_count(rows.shape);
     const std::size_t parts = part_count(count, 64.0 * static_cast<double>(length) + 64.0);
     run_ranges(count, parts, [&](std::size_t, std::size_t begin, std::size_t end) {
         for (std::size_t row = begin; row < end; ++row) {
-            const auto statistics = statistics_of_row<native_architecture, T>(rows.data + offset_of(rows, row, 0), length,
-                                                                              step, options.temperature);
+            const auto statistics = statistics_of_row<native_architecture, T>(rows.data + offset_of(rows, row, 0),
+                                                                              length, step, options.temperature);
             write_figures(diagnostics, row, statistics, kernel::negative_infinity<double>);
         }
     });

@@ -14,8 +14,8 @@
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
 template <class T>
-concept element = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, xtl::half_float> ||
-                  std::same_as<T, bfloat16>;
+concept element =
+    std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, xtl::half_float> || std::same_as<T, bfloat16>;
 
 /// The type arithmetic on the given element types is done in: double as soon as one of them is double, else float.
 template <element... T>

@@ -122,13 +122,15 @@ void require_distinct_elements(const strided_view<T>& out, const char* name = "o
     const auto rows = rows_of(out);
     const auto meet = [](const address_range& a, const address_range& b) { return b.first < a.second; };
     if (std::adjacent_find(rows.begin(), rows.end(), meet) != rows.end()) {
-        reject(text("the memory of ", name), "several indices for one element", "one for each: elements are written once");
+        reject(text("the memory of ", name), "several indices for one element",
+               "one for each: elements are written once");
     }
 }
 
 /// Throws when an output shares elements with another argument.
 template <class A, class B>
-void require_disjoint(const strided_view<A>& out, const strided_view<B>& in, const char* argument, const char* name = "out")
+void require_disjoint(const strided_view<A>& out, const strided_view<B>& in, const char* argument,
+                      const char* name = "out")
 {
     if (overlaps(out, in)) {
         reject(text("the memory of ", name), text("shared with ", argument), "its own");
@@ -149,7 +151,8 @@ template <class A, class B>
 void require_disjoint_or_identical(const strided_view<A>& out, const strided_view<B>& in, const char* argument)
 {
     if (!identical(out, in) && overlaps(out, in)) {
-        reject("the memory of out", text("shared in part with ", argument), text("its own, or exactly that of ", argument));
+        reject("the memory of out", text("shared in part with ", argument),
+               text("its own, or exactly that of ", argument));
     }
 }
 

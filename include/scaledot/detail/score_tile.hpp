@@ -35,7 +35,8 @@ public:
     static constexpr std::size_t lanes = kernel::lanes<Arch, T>;
 
     score_tile(const attention_plan& plan, head_view<const Q> q, head_view<const K> k)
-        : plan_(plan), q_(q), k_(k), queries_(checked_product(run_rows<Arch, T>, plan.head_size, "scratch for queries")),
+        : plan_(plan), q_(q), k_(k),
+          queries_(checked_product(run_rows<Arch, T>, plan.head_size, "scratch for queries")),
           scores_(tile::rows * kernel::block_keys),
           keys_(checked_product(kernel::block_keys, plan.head_size, "scratch for keys"))
     {
@@ -78,8 +79,8 @@ public:
         return keys_.data();
     }
 
-    /// What `count` rows from `row` on see of the keys [first, last) of a block, relative to its first key and widened to
-    /// whole vectors.
+    /// What `count` rows from `row` on see of the keys [first, last) of a block, relative to its first key and widened
+    /// to whole vectors.
     key_range visible_in_block(std::size_t row, std::size_t count, std::size_t first, std::size_t last) const
     {
         key_range seen{kernel::block_keys, 0};

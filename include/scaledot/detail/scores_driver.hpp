@@ -134,14 +134,16 @@ void scores_into(Out& out, const Q& q, const K& k, score_stage stage, const atte
     const head_view<element_of<Out>> rows{result.view()};
     const std::size_t rows_of_head = checked_product(plan.group(), plan.queries, "the rows of a head");
     const std::size_t runs = blocks_of(rows_of_head, run_rows<Arch, T>);
-    const std::size_t items = checked_product(checked_product(plan.batch, plan.key_heads, "batch * heads"), runs, "runs");
-    const double work = static_cast<double>(run_rows<Arch, T>) * static_cast<double>(plan.keys) *
-                        static_cast<double>(plan.head_size);
+    const std::size_t items =
+        checked_product(checked_product(plan.batch, plan.key_heads, "batch * heads"), runs, "runs");
+    const double work =
+        static_cast<double>(run_rows<Arch, T>) * static_cast<double>(plan.keys) * static_cast<double>(plan.head_size);
     const std::size_t parts = part_count(items, work);
     std::vector<worker> workers;
     workers.reserve(parts);
     for (std::size_t i = 0; i < parts; ++i) {
-        workers.emplace_back(plan, head_view<const element_of<Q>>{query.view()}, head_view<const element_of<K>>{key.view()});
+        workers.emplace_back(plan, head_view<const element_of<Q>>{query.view()},
+                             head_view<const element_of<K>>{key.view()});
     }
     run_ranges(items, parts, [&](std::size_t part, std::size_t first, std::size_t last) {
         for (std::size_t item = first; item < last; ++item) {

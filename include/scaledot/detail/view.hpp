@@ -78,7 +78,8 @@ auto make_like(const Shape& shape)
 {
     using container = container_like<E, T, Rank>;
     auto extents = xtl::make_sequence<typename container::shape_type>(shape.size());
-    std::transform(shape.begin(), shape.end(), extents.begin(), [](auto extent) { return static_cast<std::size_t>(extent); });
+    std::transform(shape.begin(), shape.end(), extents.begin(),
+                   [](auto extent) { return static_cast<std::size_t>(extent); });
     element_count(extents);
     return container::from_shape(extents);
 }
@@ -154,8 +155,8 @@ private:
     strided_view<const value_type> view_;
 };
 
-/// An argument that is written: in place when its last axis is contiguous, through a row-major array otherwise; commit()
-/// copies that array to its place.
+/// An argument that is written: in place when its last axis is contiguous, through a row-major array otherwise;
+/// commit() copies that array to its place.
 template <in_memory E>
 class output {
 public:

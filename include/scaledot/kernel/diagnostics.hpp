@@ -141,7 +141,8 @@ score_statistics statistics_of_block(const T* scores, std::size_t count)
         const auto is_largest = fall == B(0);
         const B other = xsimd::select(is_largest, B(0), weight);
         const B scaled = other * B(static_cast<T>(square_scale<T>));
-        smallest = xsimd::min(smallest, from_bits<T>(select_bits(visible != I(0), as_bits(score), as_bits(B(maximum)))));
+        smallest =
+            xsimd::min(smallest, from_bits<T>(select_bits(visible != I(0), as_bits(score), as_bits(B(maximum)))));
         falls = falls + fall;
         ties = ties + (weight - other);
         rest = rest + other;
@@ -205,7 +206,8 @@ inline row_figures figures_of_row(const score_statistics& keys, double sink)
     const double others = all.rest / sum;
     const double squares = all.squares / (sum * sum);
     const double cubes = all.cubes / (sum * sum * sum);
-    const double norm_squared = largest * largest * (others * others + 2 * squares) + squares - 2 * cubes + squares * squares;
+    const double norm_squared =
+        largest * largest * (others * others + 2 * squares) + squares - 2 * cubes + squares * squares;
     return {lse,
             entropy,
             std::exp(entropy),

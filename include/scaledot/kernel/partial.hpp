@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Attention over some of the keys: output, maximum, sum. Two such partial results over neighbouring ranges of keys merge
-// into one, and all of attention is a fixed tree of merges: blocks of keys into chunks, chunks into a row.
+// Attention over some of the keys: output, maximum, sum. Two such partial results over neighbouring ranges of keys
+// merge into one, and all of attention is a fixed tree of merges: blocks of keys into chunks, chunks into a row.
 #ifndef SCALEDOT_KERNEL_PARTIAL_HPP
 #define SCALEDOT_KERNEL_PARTIAL_HPP
 
@@ -93,8 +93,8 @@ void merge(const partial_row<T>& into, const partial_row<T>& from, std::size_t s
     *into.maximum = maximum;
     *into.sum = std::fma(*into.sum, kept, *from.sum * added);
     for (std::size_t i = 0; i < size; i += lanes<Arch, T>) {
-        const B sum = multiply_add(B::load_unaligned(into.output + i), B(kept),
-                                   B(B::load_unaligned(from.output + i) * B(added)));
+        const B sum =
+            multiply_add(B::load_unaligned(into.output + i), B(kept), B(B::load_unaligned(from.output + i) * B(added)));
         sum.store_unaligned(into.output + i);
     }
 }

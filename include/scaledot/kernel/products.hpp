@@ -17,8 +17,8 @@ namespace scaledot::inline SCALEDOT_BUILD::kernel {
 /// Keys are visited in blocks of this many, at multiples of it: results do not depend on how work is cut.
 inline constexpr std::size_t block_keys = 128;
 
-/// A register tile: query rows x vectors of keys (or of value components). 24 accumulators where there are 32 registers,
-/// 12 where there are 16.
+/// A register tile: query rows x vectors of keys (or of value components). 24 accumulators where there are 32
+/// registers, 12 where there are 16.
 template <class Arch, class T>
 struct register_tile {
     static constexpr std::size_t rows = 6;
@@ -51,7 +51,8 @@ void pack_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std:
     }
 }
 
-/// scores[r, j] = scale * sum_c queries[r, c] panel[c, j], the sum one chain over c, for Rows rows and one panel of keys.
+/// scores[r, j] = scale * sum_c queries[r, c] panel[c, j], the sum one chain over c, for Rows rows and one panel of
+/// keys.
 template <class Arch, std::size_t Rows, class T>
 void score_tile(const T* queries, std::size_t query_stride, const T* panel, std::size_t head_size, T scale, T* scores,
                 std::size_t score_stride)
@@ -77,8 +78,9 @@ void score_tile(const T* queries, std::size_t query_stride, const T* panel, std:
     });
 }
 
-/// output[r, c] = sum_j weights[r, j] values[j, c] for Rows rows and Vectors vectors of components, one chain over j from
-/// +0. Adding 0 last (behind a barrier, or -ffast-math drops it) turns a -0 into +0: keys of weight 0 leave no trace.
+/// output[r, c] = sum_j weights[r, j] values[j, c] for Rows rows and Vectors vectors of components, one chain over j
+/// from +0. Adding 0 last (behind a barrier, or -ffast-math drops it) turns a -0 into +0: keys of weight 0 leave no
+/// trace.
 template <class Arch, std::size_t Rows, std::size_t Vectors, class T>
 void value_tile(const T* weights, std::size_t weight_stride, const T* values, std::ptrdiff_t value_stride,
                 std::size_t keys, T* output, std::size_t output_stride)

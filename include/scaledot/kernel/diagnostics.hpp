@@ -125,7 +125,7 @@ score_statistics statistics_of_block(const T* scores, std::size_t count)
                                 ? B::load_unaligned(scores + j)
                                 : load_partial<Arch, T>(scores + j, count - j, negative_infinity<T>);
             const I visible = select_bits(as_bits(score) == I(negative_infinity_bits<T>), I(0), I(-1));
-            const B fall = xsimd::min(barrier(B(maximum) - score), B(std::numeric_limits<T>::max()));
+            const B fall = smaller(barrier(B(maximum) - score), B(std::numeric_limits<T>::max()));
             use(score, from_bits<T>(I(as_bits(fall) & visible)), visible);
         }
     };
@@ -142,7 +142,7 @@ score_statistics statistics_of_block(const T* scores, std::size_t count)
         const B other = xsimd::select(is_largest, B(0), weight);
         const B scaled = other * B(static_cast<T>(square_scale<T>));
         smallest =
-            xsimd::min(smallest, from_bits<T>(select_bits(visible != I(0), as_bits(score), as_bits(B(maximum)))));
+            smaller(smallest, from_bits<T>(select_bits(visible != I(0), as_bits(score), as_bits(B(maximum)))));
         falls = falls + fall;
         ties = ties + (weight - other);
         rest = rest + other;

@@ -83,7 +83,7 @@ template <class B>
     using C = exp_constants<T>;
     const auto bits = as_bits(shifted);
     using I = std::decay_t<decltype(bits)>;
-    return from_bits<T>(I((bits << C::fraction_bits) + I(C::one)));
+    return from_bits<T>(I(shift_left<C::fraction_bits>(bits) + I(C::one)));
 }
 
 /// x where x is NaN, result elsewhere, by integer tests that -ffast-math cannot drop.
@@ -130,7 +130,7 @@ template <class B>
     const auto value = fast_two_sum(sum.high, barrier(sum.low + barrier(tail)));
 
     // 2^n in two factors, the first of which is a normal number: results below the normal range round once.
-    const B first = xsimd::max(n, B(C::smallest_exponent));
+    const B first = larger(n, B(C::smallest_exponent));
     const B second = n - first;
     const B first_factor = exp_steps::power_of_two(barrier(first + B(C::round_to_integer)));
     const B second_factor = exp_steps::power_of_two(barrier(second + B(C::round_to_integer)));
@@ -169,7 +169,7 @@ template <class B>
     using C = exp_constants<T>;
     const B sign = x & B(T(-0.0));
     // From 2|x| = 60 on tanh rounds to 1 in either type; the clamp keeps 2^n in range.
-    const B y = xsimd::max(barrier(B(-2) * xsimd::abs(x)), B(T(-60)));
+    const B y = larger(barrier(B(-2) * xsimd::abs(x)), B(T(-60)));
     const B shifted = barrier(multiply_add(y, B(C::log2_e), B(C::round_to_integer)));
     const B n = barrier(shifted - B(C::round_to_integer));
     const B r = negative_multiply_add(n, B(C::ln2_low), barrier(negative_multiply_add(n, B(C::ln2_high), y)));

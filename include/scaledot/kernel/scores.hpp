@@ -84,7 +84,7 @@ weighted_row<T> weigh_row(T* scores, std::size_t count)
     using B = batch<Arch, T>;
     B largest(negative_infinity<T>);
     for (std::size_t j = 0; j < count; j += lanes<Arch, T>) {
-        largest = xsimd::max(largest, B::load_unaligned(scores + j));
+        largest = larger(largest, B::load_unaligned(scores + j));
     }
     const T maximum = largest_lane(largest);
     const bool empty = std::bit_cast<bits_of<T>>(maximum) == negative_infinity_bits<T>;

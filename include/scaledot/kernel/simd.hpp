@@ -118,6 +118,51 @@ template <class I, class A>
 #endif
 }
 
+// Three operations of xsimd's are written out for 512 bits: some builds leave xsimd's as functions of their own, where
+// SCALEDOT_KERNELS_BEGIN does not reach the false alarms.
+
+/// x * 2^Count of bit patterns.
+template <int Count, class I, class A>
+[[gnu::always_inline]] inline xsimd::batch<I, A> shift_left(const xsimd::batch<I, A>& x)
+{
+#if defined(__AVX512F__)
+    if constexpr (sizeof(x) == 64 && sizeof(I) == 4) {
+        return _mm512_slli_epi32(x.data, Count);
+    } else if constexpr (sizeof(x) == 64) {
+        return _mm512_slli_epi64(x.data, Count);
+    }
+#endif
+    return x << Count;
+}
+
+/// The larger of a and b, b where either is NaN.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> larger(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b)
+{
+#if defined(__AVX512F__)
+    if constexpr (sizeof(a) == 64 && std::is_same_v<T, float>) {
+        return _mm512_max_ps(a.data, b.data);
+    } else if constexpr (sizeof(a) == 64) {
+        return _mm512_max_pd(a.data, b.data);
+    }
+#endif
+    return xsimd::max(a, b);
+}
+
+/// The smaller of a and b, b where either is NaN.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> smaller(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b)
+{
+#if defined(__AVX512F__)
+    if constexpr (sizeof(a) == 64 && std::is_same_v<T, float>) {
+        return _mm512_min_ps(a.data, b.data);
+    } else if constexpr (sizeof(a) == 64) {
+        return _mm512_min_pd(a.data, b.data);
+    }
+#endif
+    return xsimd::min(a, b);
+}
+
 /// The bits of +infinity: the exponent of T all ones. x is infinite or NaN exactly when its bits contain them.
 template <class T>
 inline constexpr bits_of<T> exponent_mask =

@@ -104,7 +104,7 @@ softmax_maxima<Arch, T> softmax_find_maxima(const S* x, const softmax_block& blo
         const I exponent = bits & I(exponent_mask<T>);
         invalid =
             select_bits(exponent == I(exponent_mask<T>), I(invalid | (bits ^ I(negative_infinity_bits<T>))), invalid);
-        maximum = xsimd::max(maximum, value);
+        maximum = larger(maximum, value);
     });
     alignas(alignment_of<Arch>) std::array<bits_of<T>, lanes<Arch, T>> invalid_bits;
     invalid.store_aligned(invalid_bits.data());

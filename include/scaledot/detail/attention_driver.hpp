@@ -116,6 +116,17 @@ private:
         }
     }
 
+    /// Heads of so few keys are over before the machine sees what is read next.
+    static constexpr std::size_t small_head = 512;
+
+    void announce(part& p, std::size_t head) const
+    {
+        const std::size_t entry = head / plan_.key_heads;
+        const std::size_t key_head = head % plan_.key_heads;
+        p.work.announce(q_.row(entry, key_head * plan_.group(), 0), q_.row_stride(), rows_, k_.row(entry, key_head, 0),
+                        k_.row_stride(), v_.row(entry, key_head, 0), plan_.valid_keys(entry));
+    }
+
     key_range start(part& p, std::size_t head, std::size_t run) const
     {
         const std::size_t begin = run * run_rows<Arch, T>;
@@ -192,6 +203,9 @@ private:
             scratch memory(lease.data() + index * bytes);
             part p = make_part(own_packed, memory);
             for (std::size_t head = begin; head < end; ++head) {
+                if (head + 1 < end && plan_.keys <= small_head) {
+                    announce(p, head + 1);
+                }
                 if (p.packed) {
                     pack(head, 0, 1, p.packed);
                 }

@@ -10,6 +10,7 @@
 #include <scaledot/detail/scratch.hpp>
 #include <scaledot/kernel/pack.hpp>
 #include <scaledot/kernel/partial.hpp>
+#include <scaledot/kernel/prefetch.hpp>
 #include <scaledot/kernel/products.hpp>
 #include <scaledot/kernel/scores.hpp>
 
@@ -89,6 +90,16 @@ public:
     key_range start(std::size_t entry, std::size_t key_head, std::size_t begin, std::size_t end)
     {
         return scores_.start(entry, key_head, begin, end);
+    }
+
+    /// Says what the next run reads, to be asked for while this one is worked on. Its keys and values are those of a head
+    /// of its own.
+    void announce(const Q* queries, std::ptrdiff_t query_stride, std::size_t rows, const K* keys,
+                  std::ptrdiff_t key_stride, const V* values, std::size_t count)
+    {
+        upcoming_.template add<0>(queries, query_stride, rows, plan_.head_size);
+        upcoming_.template add<1>(keys, key_stride, count, plan_.head_size);
+        upcoming_.template add<2>(values, v_.row_stride(), count, value_size_);
     }
 
     /// Attention of the run over the keys of one chunk, into `chunk`. `packed` are the head's packed keys, or null:
@@ -190,7 +201,9 @@ private:
              panel += tile::width) {
             for (std::size_t t = 0; t < group.count; ++t) {
                 if (panel < group.seen[t].last && panel + tile::width > group.seen[t].first) {
-                    scores_.multiply(row + t * tile::rows, t * tile::rows, group.rows[t], panel, b.keys);
+                    scores_.multiply(row + t * tile::rows, t * tile::rows, group.rows[t], panel, group.seen[t].last,
+                                     b.keys);
+                    upcoming_.ask(bytes_at_once);
                 }
             }
         }
@@ -201,6 +214,7 @@ private:
         for (std::size_t t = 0; t < group.count; ++t) {
             if (group.seen[t].first < group.seen[t].last) {
                 add_values(row, t, group, b, chunk, carefully);
+                upcoming_.ask(bytes_at_once);
             }
         }
     }
@@ -281,6 +295,8 @@ private:
         return reinterpret_cast<const value_element*>(scores_.scores(slot) + seen.first);
     }
 
+    /// Of each argument, between two tiles: a head of as many keys as queries is there before its turn.
+    static constexpr std::size_t bytes_at_once = 1024;
     static constexpr std::size_t padded_group = (group_rows<Arch, T> + lanes - 1) / lanes * lanes;
 
     const attention_plan& plan_;
@@ -291,6 +307,7 @@ private:
     bool with_statistics_;
     T* sums_;
     value_element* values_;
+    kernel::prefetch_queue<Q, K, V> upcoming_;
     std::array<T, padded_group> maxima_;
     std::array<T, padded_group> kept_;
     std::array<std::array<bool, kernel::block_keys>, group_rows<Arch, T>> excluded_;

@@ -66,16 +66,21 @@ public:
         key_head_ = key_head;
         rows_ = end - begin;
         key_range seen{plan_.keys, 0};
+        row_place place{key_head * plan_.group() + begin / plan_.queries, begin % plan_.queries};
+        const Q* query = q_.row(entry, place.head, place.query);
         for (std::size_t r = 0; r < rows_; ++r) {
-            const std::size_t flat = begin + r;
-            places_[r] = {key_head * plan_.group() + flat / plan_.queries, flat % plan_.queries};
-            visible_[r] = plan_.visible(entry, places_[r].query);
+            places_[r] = place;
+            visible_[r] = plan_.visible(entry, place.query);
             if (visible_[r].first < visible_[r].last) {
                 seen.first = std::min(seen.first, visible_[r].first);
                 seen.last = std::max(seen.last, visible_[r].last);
             }
-            kernel::pack_row<step>(q_.row(entry, places_[r].head, places_[r].query), plan_.head_size, negated_,
-                                   queries_ + r * steps_);
+            kernel::pack_row<step>(query, plan_.head_size, negated_, queries_ + r * steps_);
+            query += q_.row_stride();
+            if (++place.query == plan_.queries && r + 1 < rows_) {
+                place = {place.head + 1, 0};
+                query = q_.row(entry, place.head, 0);
+            }
         }
         return seen;
     }
@@ -110,12 +115,21 @@ public:
     }
 
     /// The products of `count` rows (at most a tile) from `row` on with the panel of packed keys that starts at key
-    /// `panel` of the block, into the scores of slots `slot` on.
-    void multiply(std::size_t row, std::size_t slot, std::size_t count, std::size_t panel, const element* keys) const
+    /// `panel` of the block, into the scores of slots `slot` on. Of the panel, keys from `last` on are not needed.
+    void multiply(std::size_t row, std::size_t slot, std::size_t count, std::size_t panel, std::size_t last,
+                  const element* keys) const
     {
+        constexpr std::size_t half = tile::vectors / 2;
         kernel::for_each_tile<Arch, T>(count, [&](auto rows, std::size_t r) {
-            kernel::score_tile<step, rows>(queries_ + (row + r) * steps_, steps_, keys + panel * steps_, steps_,
-                                           scores(slot + r) + panel, kernel::block_keys);
+            const element* const queries = queries_ + (row + r) * steps_;
+            T* const target = scores(slot + r) + panel;
+            if (last - panel <= half * lanes) {
+                kernel::score_tile<step, rows, half>(queries, steps_, keys + panel * steps_, steps_, target,
+                                                     kernel::block_keys);
+            } else {
+                kernel::score_tile<step, rows, tile::vectors>(queries, steps_, keys + panel * steps_, steps_, target,
+                                                              kernel::block_keys);
+            }
         });
     }
 
@@ -125,7 +139,9 @@ public:
         if (scaled_first_) {
             scale(slot, seen, score_stage::masked);
         }
-        mask(row, slot, first_key, seen);
+        if (plan_.options->mask) {
+            mask(row, slot, first_key, seen);
+        }
         restrict(row, slot, first_key, seen);
         return factor();
     }

@@ -97,7 +97,7 @@ private:
             if (present > 0) {
                 const auto* packed = tile_.pack_block(first, first + present);
                 for (std::size_t panel = 0; panel < present; panel += tile::width) {
-                    tile_.multiply(row, 0, count, panel, packed);
+                    tile_.multiply(row, 0, count, panel, present, packed);
                 }
             }
             for (std::size_t r = 0; r < count; ++r) {

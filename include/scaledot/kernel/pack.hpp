@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_PACK_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/prefetch.hpp>
 #include <scaledot/kernel/products.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
@@ -78,7 +79,9 @@ void pack_lanes(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std
     const std::size_t steps = steps_of<Step>(head_size);
     std::size_t i = 0;
     if (count == Step::lanes) {
+        row_prefetcher next(keys + static_cast<std::ptrdiff_t>(Step::lanes) * key_stride, key_stride, head_size);
         for (; (i + group) * Step::depth <= head_size; i += group) {
+            next.ask(16 * Step::lanes);
             const auto columns = load_transposed<typename Step::arch, E>(keys + i * Step::depth, key_stride);
             unroll<group>([&](auto c) { columns[c].store_unaligned(packed + (i + c) * width); });
         }

@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_PRODUCTS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/prefetch.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/step.hpp>
 #include <scaledot/kernel/unroll.hpp>
@@ -56,30 +57,39 @@ using accumulators = std::array<std::array<typename Step::sum, Vectors>, Rows>;
 template <class Step, std::size_t Rows, std::size_t Vectors>
 [[gnu::always_inline]] inline void multiply_tile(const typename Step::element* left, std::size_t left_stride,
                                                  const typename Step::element* right, std::ptrdiff_t right_stride,
-                                                 std::size_t steps, accumulators<Step, Rows, Vectors>& sums)
+                                                 std::size_t steps, accumulators<Step, Rows, Vectors>& sums,
+                                                 std::size_t ask = 0)
 {
+    row_prefetcher ahead(right + 16 * right_stride, right_stride, ask / sizeof(*right));
     for (std::size_t i = 0; i < steps; ++i, right += right_stride) {
+        if (Rows <= 4 && ask > 0) {
+            ahead.ask(ask);
+        }
         std::array<typename Step::vector, Vectors> of_right;
-        unroll<Vectors>([&](auto v) { of_right[v] = Step::load(right + v * Step::lanes); });
-        unroll<Rows>([&](auto r) {
+        unroll<Vectors>([&](auto v) __attribute__((always_inline)) { of_right[v] = Step::load(right + v * Step::lanes); });
+        unroll<Rows>([&](auto r) __attribute__((always_inline)) {
             const auto of_left = Step::broadcast(left + r * left_stride + i);
-            unroll<Vectors>([&](auto v) { sums[r][v] = Step::multiply_add(of_left, of_right[v], sums[r][v]); });
+            unroll<Vectors>([&](auto v) __attribute__((always_inline)) { sums[r][v] = Step::multiply_add(of_left, of_right[v], sums[r][v]); });
         });
     }
 }
 
-/// scores[r, j] = sum_i queries[r, i] panel[i, j] for Rows rows and one panel of keys, each one chain over i.
-template <class Step, std::size_t Rows, class T>
+/// scores[r, j] = sum_i queries[r, i] panel[i, j] for Rows rows and the first Vectors vectors of a panel of keys, each
+/// one chain over i.
+template <class Step, std::size_t Rows, std::size_t Vectors, class T>
 void score_tile(const typename Step::element* queries, std::size_t query_stride, const typename Step::element* panel,
                 std::size_t steps, T* scores, std::size_t score_stride)
 {
-    using tile = register_tile<typename Step::arch, T>;
-    accumulators<Step, Rows, tile::vectors> sums;
-    unroll<Rows>([&](auto r) { unroll<tile::vectors>([&](auto v) { sums[r][v] = typename Step::sum(0); }); });
-    multiply_tile<Step, Rows, tile::vectors>(queries, query_stride, panel, tile::width, steps, sums);
-    unroll<Rows>([&](auto r) {
-        unroll<tile::vectors>(
-            [&](auto v) { sums[r][v].store_unaligned(scores + r * score_stride + v * Step::lanes); });
+    accumulators<Step, Rows, Vectors> sums;
+    unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+        unroll<Vectors>([&](auto v) __attribute__((always_inline)) { sums[r][v] = typename Step::sum(0); });
+    });
+    multiply_tile<Step, Rows, Vectors>(queries, query_stride, panel, register_tile<typename Step::arch, T>::width, steps,
+                                       sums);
+    unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+        unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
+            sums[r][v].store_unaligned(scores + r * score_stride + v * Step::lanes);
+        });
     });
 }
 
@@ -89,18 +99,18 @@ void score_tile(const typename Step::element* queries, std::size_t query_stride,
 template <class Step, std::size_t Rows, std::size_t Vectors, class T>
 void value_tile(const typename Step::element* weights, std::size_t weight_stride,
                 const typename Step::element* values, std::ptrdiff_t value_stride, std::size_t steps, const T* kept,
-                T* output, std::size_t output_stride)
+                T* output, std::size_t output_stride, std::size_t ask = 0)
 {
     using sum = typename Step::sum;
     accumulators<Step, Rows, Vectors> sums;
-    unroll<Rows>([&](auto r) {
-        unroll<Vectors>([&](auto v) {
+    unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+        unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
             sums[r][v] = sum(kept[r]) * sum::load_unaligned(output + r * output_stride + v * Step::lanes);
         });
     });
-    multiply_tile<Step, Rows, Vectors>(weights, weight_stride, values, value_stride, steps, sums);
-    unroll<Rows>([&](auto r) {
-        unroll<Vectors>([&](auto v) {
+    multiply_tile<Step, Rows, Vectors>(weights, weight_stride, values, value_stride, steps, sums, ask);
+    unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+        unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
             const sum finished = sums[r][v] + barrier(sum(0));
             finished.store_unaligned(output + r * output_stride + v * Step::lanes);
         });
@@ -113,16 +123,29 @@ void value_rows(const typename Step::element* weights, std::size_t weight_stride
                 const typename Step::element* values, std::ptrdiff_t value_stride, std::size_t steps, const T* kept,
                 std::size_t value_vectors, T* output, std::size_t output_stride)
 {
-    constexpr std::size_t vectors = register_tile<typename Step::arch, T>::vectors;
+    using tile = register_tile<typename Step::arch, T>;
+    constexpr std::size_t vectors = Rows <= 2 ? 2 * tile::vectors : tile::vectors;
     std::size_t v = 0;
     for (; v + vectors <= value_vectors; v += vectors) {
         value_tile<Step, Rows, vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
-                                        output + v * Step::lanes, output_stride);
+                                        output + v * Step::lanes, output_stride,
+                                        Rows <= 4 && v == 0 ? value_vectors * 64 : 0);
     }
-    for (; v < value_vectors; ++v) {
-        value_tile<Step, Rows, 1>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
-                                  output + v * Step::lanes, output_stride);
+    const auto rest = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
+        if ((value_vectors - v) & Vectors) {
+            value_tile<Step, Rows, Vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
+                                            output + v * Step::lanes, output_stride);
+            v += Vectors;
+        }
+    };
+    static_assert(vectors <= 8);
+    if constexpr (vectors > 4) {
+        rest(std::integral_constant<std::size_t, 4>{});
     }
+    if constexpr (vectors > 2) {
+        rest(std::integral_constant<std::size_t, 2>{});
+    }
+    rest(std::integral_constant<std::size_t, 1>{});
 }
 
 /// The same for one row, with 0 for the values of excluded keys: where values are not all finite, since 0 * inf is NaN.

@@ -119,7 +119,19 @@ template <class T, std::size_t Count, class S>
 {
     if constexpr (Count == group_lanes<T>) {
         return load_group<T>(rows);
-    } else {
+    }
+#if defined(__AVX512F__)
+    else if constexpr (Count == 4 * group_lanes<T>) {
+        // Broadcasts from memory under a mask take no shuffle.
+        const auto group = [&](std::ptrdiff_t row) { return std::bit_cast<__m128>(load_group<T>(rows + row * step)); };
+        __m512 joined = _mm512_broadcast_f32x4(group(0));
+        joined = _mm512_mask_broadcast_f32x4(joined, 0x00f0, group(1));
+        joined = _mm512_mask_broadcast_f32x4(joined, 0x0f00, group(2));
+        joined = _mm512_mask_broadcast_f32x4(joined, 0xf000, group(3));
+        return std::bit_cast<vector_of_t<T, Count>>(joined);
+    }
+#endif
+    else {
         constexpr std::size_t half = Count / 2;
         const auto low = load_groups<T, half>(rows, step);
         const auto high = load_groups<T, half>(rows + static_cast<std::ptrdiff_t>(half / group_lanes<T>)*step, step);

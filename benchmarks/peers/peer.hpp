@@ -64,6 +64,8 @@ public:
     virtual bool supports(const attention_shape&) const { return true; }
     /// Largest difference from our float result that counts as the same; values are of order 1.
     virtual double tolerance() const { return 2e-5; }
+    /// Bytes of a number among the keys and values it reads.
+    virtual std::size_t cache_element_size() const { return sizeof(float); }
     virtual std::unique_ptr<prepared_attention> prepare(const attention_problem& problem, int threads) = 0;
 };
 

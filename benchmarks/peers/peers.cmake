@@ -90,6 +90,17 @@ else()
     endif()
 endif()
 
+if(SCALEDOT_GGML_DIR)
+    set(libraries "")
+    foreach(name ggml-base ggml-cpu)
+        scaledot_find_shared_library(library ${name} PATHS ${SCALEDOT_GGML_DIR}/build/src NO_DEFAULT_PATH REQUIRED)
+        list(APPEND libraries ${library})
+    endforeach()
+    scaledot_peer(ggml SOURCES ggml.cpp INCLUDES ${SCALEDOT_GGML_DIR}/include LIBRARIES ${libraries})
+else()
+    scaledot_no_peer(ggml "set SCALEDOT_GGML_DIR")
+endif()
+
 # Packages that run in a Python process of their own.
 function(scaledot_python_peer name package needed)
     set(found FALSE)

@@ -5,6 +5,8 @@
 
 #include <Eigen/Core>
 
+#include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -18,6 +20,12 @@ struct eigen_product {
     using row_input = Eigen::Map<const Eigen::RowVectorXf>;
     using row_output = Eigen::Map<Eigen::RowVectorXf>;
 
+    /// Keys multiplied at once: with few rows, in blocks that stay in the caches while they are packed.
+    static Eigen::Index keys_together(Eigen::Index rows, Eigen::Index keys)
+    {
+        return rows <= 16 ? std::min<Eigen::Index>(keys, 256) : keys;
+    }
+
     static void scores(const row_block& b)
     {
         const auto rows = static_cast<Eigen::Index>(b.rows);
@@ -29,8 +37,14 @@ struct eigen_product {
             float* scores = b.scores + h * b.rows * b.keys;
             if (rows == 1) {
                 row_output(scores, keys).noalias() = scale_of(b) * row_input(q, size) * k.transpose();
-            } else {
-                matrix_output(scores, rows, keys).noalias() = scale_of(b) * input(q, rows, size) * k.transpose();
+                continue;
+            }
+            matrix_output all(scores, rows, keys);
+            const Eigen::Index together = keys_together(rows, keys);
+            for (Eigen::Index j = 0; j < keys; j += together) {
+                const Eigen::Index count = std::min(together, keys - j);
+                all.middleCols(j, count).noalias() =
+                    scale_of(b) * input(q, rows, size) * k.middleRows(j, count).transpose();
             }
         }
     }
@@ -46,8 +60,15 @@ struct eigen_product {
             float* out = b.out + h * b.rows * b.size;
             if (rows == 1) {
                 row_output(out, size).noalias() = row_input(weights, keys) * v;
-            } else {
-                matrix_output(out, rows, size).noalias() = input(weights, rows, keys) * v;
+                continue;
+            }
+            matrix_output sum(out, rows, size);
+            sum.setZero();
+            const input all(weights, rows, keys);
+            const Eigen::Index together = keys_together(rows, keys);
+            for (Eigen::Index j = 0; j < keys; j += together) {
+                const Eigen::Index count = std::min(together, keys - j);
+                sum.noalias() += all.middleCols(j, count) * v.middleRows(j, count);
             }
         }
     }

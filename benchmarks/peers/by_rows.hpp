@@ -88,11 +88,11 @@ public:
         queries_ = decoding ? s.group() : s.queries;
         group_ = decoding ? 1 : s.group();
         blocks_ = (queries_ + rows_per_block - 1) / rows_per_block;
-        if (blocks_ == 1 && group_ == 1 && !s.causal) {
+        constexpr std::size_t small_head = 128 * 128;
+        if (queries_ * s.keys <= small_head && group_ == 1 && !s.causal) {
             constexpr std::size_t scores_in_cache = 65536;
-            const std::size_t share = heads_ / static_cast<std::size_t>(threads);
-            heads_together_ =
-                std::clamp<std::size_t>(scores_in_cache / (queries_ * s.keys), 1, std::max<std::size_t>(share, 1));
+            const std::size_t share = std::max<std::size_t>(heads_ / static_cast<std::size_t>(threads), 1);
+            heads_together_ = std::clamp<std::size_t>(scores_in_cache / (queries_ * s.keys), 1, share);
         }
     }
 

@@ -6,17 +6,20 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 namespace scaledot_benchmark {
 namespace {
 
 using dims = dnnl::memory::dims;
-using tag = dnnl::memory::format_tag;
 
 const dnnl::engine& cpu()
 {
@@ -59,21 +62,44 @@ private:
     std::unordered_map<int, dnnl::memory> arguments_;
 };
 
-dnnl::memory::desc matrices(const row_block& b, std::size_t rows, std::size_t columns, tag order)
+dnnl::memory::dim extent(std::size_t n)
 {
-    const auto dimension = [](std::size_t n) { return static_cast<dnnl::memory::dim>(n); };
-    return {dims{dimension(b.heads), dimension(rows), dimension(columns)}, dnnl::memory::data_type::f32, order};
+    return static_cast<dnnl::memory::dim>(n);
 }
 
-call matrix_product(const dnnl::memory::desc& a, const dnnl::memory::desc& b, const dnnl::memory::desc& c, float scale)
+/// One matrix a head, its rows `stride` numbers apart, without gaps between the heads.
+dnnl::memory::desc matrices(const row_block& b, std::size_t rows, std::size_t columns, std::size_t stride)
 {
+    return {dims{extent(b.heads), extent(rows), extent(columns)}, dnnl::memory::data_type::f32,
+            dims{extent(rows * stride), extent(stride), 1}};
+}
+
+dnnl::memory::desc matrices(const row_block& b, std::size_t rows, std::size_t columns)
+{
+    return matrices(b, rows, columns, columns);
+}
+
+/// Keys as a matrix of columns.
+dnnl::memory::desc transposed(const row_block& b, std::size_t keys)
+{
+    return {dims{extent(b.heads), extent(b.size), extent(keys)}, dnnl::memory::data_type::f32,
+            dims{extent(keys * b.size), 1, extent(b.size)}};
+}
+
+/// c = scale a b + keep c
+call matrix_product(const dnnl::memory::desc& a, const dnnl::memory::desc& b, const dnnl::memory::desc& c, float scale,
+                    float keep)
+{
+    dnnl::post_ops steps;
+    if (scale != 1.0f) {
+        steps.append_eltwise(dnnl::algorithm::eltwise_linear, scale, 0.0f);
+    }
+    if (keep != 0.0f) {
+        steps.append_sum(keep);
+    }
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    if (scale != 1.0f) {
-        dnnl::post_ops scaling;
-        scaling.append_eltwise(dnnl::algorithm::eltwise_linear, scale, 0.0f);
-        attributes.set_post_ops(scaling);
-    }
+    attributes.set_post_ops(steps);
     const dnnl::matmul::primitive_desc description(cpu(), a, b, c, attributes);
     return {description, dnnl::matmul(description), {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST}, {a, b, c}};
 }
@@ -87,18 +113,46 @@ call softmax_of(const dnnl::memory::desc& scores)
     return {description, dnnl::softmax_forward(description), {DNNL_ARG_SRC, 0, DNNL_ARG_DST}, {scores, {}, scores}};
 }
 
-/// The calls for one size of block. Keys are the product's second matrix transposed, in place.
-struct block_calls {
+/// The calls for one size of block, the keys as they lie. With few rows a product takes longer to pack keys and values
+/// than to multiply them, and does both best in the caches: 1024 at a time.
+class block_calls {
+public:
     explicit block_calls(const row_block& b)
-        : scores(matrix_product(matrices(b, b.rows, b.size, tag::abc), matrices(b, b.size, b.keys, tag::acb),
-                                matrices(b, b.rows, b.keys, tag::abc), scale_of(b))),
-          softmax(softmax_of(matrices(b, b.rows, b.keys, tag::abc))),
-          output(matrix_product(matrices(b, b.rows, b.keys, tag::abc), matrices(b, b.keys, b.size, tag::abc),
-                                matrices(b, b.rows, b.size, tag::abc), 1.0f))
+        : scored_together_(decoding(b) ? together : b.keys),
+          summed_together_(decoding(b) && b.rows == 1 ? together : b.keys),
+          scores_(matrix_product(matrices(b, b.rows, b.size), transposed(b, scored_together_),
+                                 matrices(b, b.rows, scored_together_, b.keys), scale_of(b), 0.0f)),
+          softmax_(softmax_of(matrices(b, b.rows, b.keys))),
+          output_(matrix_product(matrices(b, b.rows, summed_together_, b.keys), matrices(b, summed_together_, b.size),
+                                 matrices(b, b.rows, b.size), 1.0f, summed_together_ < b.keys ? 1.0f : 0.0f))
     {
     }
 
-    call scores, softmax, output;
+    void scores(const row_block& b)
+    {
+        for (std::size_t j = 0; j < b.keys; j += scored_together_) {
+            scores_(b.q, b.k + j * b.size, b.scores + j);
+        }
+    }
+
+    void softmax(const row_block& b) { softmax_(b.scores, nullptr, b.scores); }
+
+    void output(const row_block& b)
+    {
+        if (summed_together_ < b.keys) {
+            std::fill(b.out, b.out + b.rows * b.size, 0.0f);
+        }
+        for (std::size_t j = 0; j < b.keys; j += summed_together_) {
+            output_(b.scores + j, b.v + j * b.size, b.out);
+        }
+    }
+
+private:
+    static constexpr std::size_t together = 1024;
+    static bool decoding(const row_block& b) { return b.heads == 1 && b.rows <= 16 && b.keys % together == 0; }
+
+    std::size_t scored_together_, summed_together_;
+    call scores_, softmax_, output_;
 };
 
 class onednn_product {
@@ -120,8 +174,8 @@ public:
         omp_set_num_threads(threads);
     }
 
-    void scores(const row_block& b) { calls(b).scores(b.q, b.k, b.scores); }
-    void output(const row_block& b) { calls(b).output(b.scores, b.v, b.out); }
+    void scores(const row_block& b) { calls(b).scores(b); }
+    void output(const row_block& b) { calls(b).output(b); }
 
 protected:
     block_calls& calls(const row_block& b)
@@ -139,7 +193,7 @@ private:
 class onednn_product_and_softmax : public onednn_product {
 public:
     using onednn_product::onednn_product;
-    void softmax(const row_block& b) { calls(b).softmax(b.scores, nullptr, b.scores); }
+    void softmax(const row_block& b) { calls(b).softmax(b); }
 };
 
 template <class Product>

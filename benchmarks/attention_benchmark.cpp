@@ -3,7 +3,8 @@
 // this run for prefill, of the memory read rate of this run for decoding. Results are checked before they are timed.
 //
 // Names are attention/<type>/<phase>/<batch>x<heads>:<key heads>x<queries>x<keys>x<size>/<full or causal>/<who>.
-// --threads N (default 1) holds all of them to N threads; everything else is Google Benchmark's.
+// --threads N (default 1) holds all of them to N threads; --cpu-time counts the one thread's own seconds, for a machine
+// with other work to do; everything else is Google Benchmark's.
 #include <scaledot/scaledot.hpp>
 
 #include "peers/peer.hpp"
@@ -350,6 +351,14 @@ std::vector<case_to_measure> all_cases()
     return cases;
 }
 
+/// Takes a flag out of the arguments; whether it was there.
+bool take_flag(int& argc, char** argv, std::string_view flag)
+{
+    char** const end = std::remove_if(argv + 1, argv + argc, [&](const char* argument) { return argument == flag; });
+    const int kept = static_cast<int>(end - argv);
+    return kept != std::exchange(argc, kept);
+}
+
 /// Takes --threads N or --threads=N out of the arguments.
 int take_threads(int& argc, char** argv)
 {
@@ -391,6 +400,11 @@ int main(int argc, char** argv)
 {
     const int threads = take_threads(argc, argv);
     hold_to_threads(threads);
+    in_cpu_time() = take_flag(argc, argv, "--cpu-time");
+    if (in_cpu_time() && threads != 1) {
+        std::cerr << "--cpu-time is for one thread\n";
+        return 2;
+    }
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
         return 2;
@@ -403,6 +417,7 @@ int main(int argc, char** argv)
             ->Unit(benchmark::kMillisecond);
     }
     benchmark::AddCustomContext("threads", std::to_string(threads));
+    benchmark::AddCustomContext("seconds", in_cpu_time() ? "of the thread" : "of the clock");
     benchmark::AddCustomContext("compiler", SCALEDOT_BENCHMARK_COMPILER);
     benchmark::AddCustomContext("peer/scaledot", our_version());
     for (const auto& peer : peers()) {

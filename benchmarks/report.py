@@ -219,6 +219,8 @@ def machine_lines(context, cases, options):
         f" {spread * 100:.0f} % (median of all)"
     )
     lines.append(f"- load of the machine at the start: {context['load_avg'][0]:.1f}")
+    if context["seconds"] != "of the clock":
+        lines.append("- times are the thread's own: the machine had other work to do")
     if options.filter != ".":
         lines.append(f"- only what matches `{options.filter}`")
     return lines

@@ -88,7 +88,8 @@ public:
         setenv("OMP_NUM_THREADS", count.c_str(), 1);
         // NumPy asks for huge pages; nobody else's arrays have them.
         setenv("NUMPY_MADVISE_HUGEPAGE", "0", 1);
-        char* const arguments[] = {interpreter.data(), path.data(), count.data(), nullptr};
+        std::string clock = in_cpu_time() ? "cpu" : "wall";
+        char* const arguments[] = {interpreter.data(), path.data(), count.data(), clock.data(), nullptr};
         const int error = posix_spawn(&child_, interpreter.c_str(), &actions, nullptr, arguments, environ);
         posix_spawn_file_actions_destroy(&actions);
         close(to_child[0]);

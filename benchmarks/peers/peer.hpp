@@ -3,9 +3,9 @@
 // one. A peer registers itself; which files are compiled is CMake's choice, by what it finds.
 #pragma once
 
-#include <xsimd/xsimd.hpp>
+#include "../support/clock.hpp"
 
-#include <time.h>
+#include <xsimd/xsimd.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -85,21 +85,6 @@ struct register_peer {
         peers().push_back(std::make_unique<Peer>(std::forward<Arguments>(arguments)...));
     }
 };
-
-/// Whether seconds are those that the calling thread computed (one thread only), not those that passed: a machine that
-/// others use too preempts.
-inline bool& in_cpu_time()
-{
-    static bool value = false;
-    return value;
-}
-
-inline double now()
-{
-    timespec time{};
-    clock_gettime(in_cpu_time() ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
 
 /// A computation in this process, timed as a whole.
 template <class Compute>

@@ -3,6 +3,8 @@
 // beside their figures, since clocks and neighbours change from run to run.
 #pragma once
 
+#include "clock.hpp"
+
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/unroll.hpp>
 
@@ -10,7 +12,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstddef>
 #include <cstring>
 #include <limits>
@@ -27,9 +28,9 @@ double best_seconds(Work&& work, int repetitions)
 {
     double best = std::numeric_limits<double>::infinity();
     for (int i = 0; i < repetitions; ++i) {
-        const auto begin = std::chrono::steady_clock::now();
+        const double begin = now();
         work();
-        best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+        best = std::min(best, now() - begin);
     }
     return best;
 }

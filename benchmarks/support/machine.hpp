@@ -5,6 +5,7 @@
 
 #include "clock.hpp"
 
+#include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/unroll.hpp>
 

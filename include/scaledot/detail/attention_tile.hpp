@@ -137,11 +137,8 @@ private:
         std::ptrdiff_t value_stride = 0;
     };
 
-    void prepare(block& b)
+    void prepare_values(block& b)
     {
-        if (!b.keys) {
-            b.keys = scores_.pack_block(b.first, b.last);
-        }
         if (value_size_ == 0 || b.values) {
             return;
         }
@@ -196,17 +193,14 @@ private:
         if (group.all.first >= group.all.last) {
             return;
         }
-        prepare(b);
+        if (!b.keys && rows() > group_rows<Arch, T>) {
+            b.keys = scores_.pack(b.first, b.last);
+        }
         for (std::size_t panel = group.all.first / tile::width * tile::width; panel < group.all.last;
              panel += tile::width) {
-            for (std::size_t t = 0; t < group.count; ++t) {
-                if (panel < group.seen[t].last && panel + tile::width > group.seen[t].first) {
-                    scores_.multiply(row + t * tile::rows, t * tile::rows, group.rows[t], panel, group.seen[t].last,
-                                     b.keys);
-                    upcoming_.ask(bytes_at_once);
-                }
-            }
+            multiply(row, group, panel, b);
         }
+        prepare_values(b);
         weigh(row, count, group, b, chunk, carefully);
         if (value_size_ == 0) {
             return;
@@ -214,6 +208,26 @@ private:
         for (std::size_t t = 0; t < group.count; ++t) {
             if (group.seen[t].first < group.seen[t].last) {
                 add_values(row, t, group, b, chunk, carefully);
+                upcoming_.ask(bytes_at_once);
+            }
+        }
+    }
+
+    /// Products of a group with a panel of keys, which is packed here where no other group shares it.
+    void multiply(std::size_t row, const group_tiles& group, std::size_t panel, const block& b)
+    {
+        const std::size_t first_key = b.first + panel;
+        if (!b.keys && scores_.takes_keys_as_rows() && first_key + tile::width <= b.last) {
+            scores_.multiply_with_rows(panel, first_key);
+            return;
+        }
+        const key_element* const packed =
+            b.keys ? b.keys + panel * kernel::steps_of<key_step>(plan_.head_size)
+                   : scores_.pack(first_key, std::min(first_key + tile::width, b.last));
+        for (std::size_t t = 0; t < group.count; ++t) {
+            if (panel < group.seen[t].last && panel + tile::width > group.seen[t].first) {
+                scores_.multiply(row + t * tile::rows, t * tile::rows, group.rows[t], panel,
+                                 group.seen[t].last - panel, packed);
                 upcoming_.ask(bytes_at_once);
             }
         }

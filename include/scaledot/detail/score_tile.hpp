@@ -90,8 +90,8 @@ public:
     std::size_t entry() const { return entry_; }
     std::size_t key_head() const { return key_head_; }
 
-    /// Packs the keys [first, last) of the head, a block, into scratch.
-    const element* pack_block(std::size_t first, std::size_t last) const
+    /// Packs the keys [first, last) of the head, at most a block, into scratch.
+    const element* pack(std::size_t first, std::size_t last) const
     {
         kernel::pack_keys<step, T>(k_.row(entry_, key_head_, first), k_.row_stride(), last - first, plan_.head_size,
                                    keys_);
@@ -114,21 +114,39 @@ public:
         return seen;
     }
 
-    /// The products of `count` rows (at most a tile) from `row` on with the panel of packed keys that starts at key
-    /// `panel` of the block, into the scores of slots `slot` on. Of the panel, keys from `last` on are not needed.
-    void multiply(std::size_t row, std::size_t slot, std::size_t count, std::size_t panel, std::size_t last,
-                  const element* keys) const
+    /// The products of `count` rows (at most a tile) from `row` on with a packed panel, which starts at key `panel` of the
+    /// block, into the scores of slots `slot` on. Only its first `needed` keys are asked for.
+    void multiply(std::size_t row, std::size_t slot, std::size_t count, std::size_t panel, std::size_t needed,
+                  const element* packed) const
     {
         constexpr std::size_t half = tile::vectors / 2;
         kernel::for_each_tile<Arch, T>(count, [&](auto rows, std::size_t r) {
             const element* const queries = queries_ + (row + r) * steps_;
             T* const target = scores(slot + r) + panel;
-            if (last - panel <= half * lanes) {
-                kernel::score_tile<step, rows, half>(queries, steps_, keys + panel * steps_, steps_, target,
-                                                     kernel::block_keys);
+            if (needed <= half * lanes) {
+                kernel::score_tile<step, rows, half>(queries, steps_, packed, steps_, target, kernel::block_keys);
             } else {
-                kernel::score_tile<step, rows, tile::vectors>(queries, steps_, keys + panel * steps_, steps_, target,
+                kernel::score_tile<step, rows, tile::vectors>(queries, steps_, packed, steps_, target,
                                                               kernel::block_keys);
+            }
+        });
+    }
+
+    /// Whether a run is of so few rows, and heads of such a size, that keys are multiplied as they lie.
+    bool takes_keys_as_rows() const
+    {
+        return rows_ <= few_rows && plan_.head_size % (step::depth * kernel::group_lanes<element>) == 0;
+    }
+
+    /// The products of the whole run, of few rows, with the panel of keys that starts at key `panel` of the block and at
+    /// `first_key` of the head, all of it present.
+    void multiply_with_rows(std::size_t panel, std::size_t first_key) const
+    {
+        kernel::for_each_tile<Arch, T>(rows_, [&](auto rows, std::size_t r) {
+            if constexpr (rows <= few_rows) {
+                kernel::score_tile_of_rows<step, rows>(queries_ + r * steps_, steps_,
+                                                       k_.row(entry_, key_head_, first_key), k_.row_stride(), steps_,
+                                                       scores(r) + panel, kernel::block_keys);
             }
         });
     }
@@ -164,6 +182,8 @@ public:
     T* scores(std::size_t slot) const { return scores_ + slot * kernel::block_keys; }
 
 private:
+    static constexpr std::size_t few_rows = 4;
+
     void scale(std::size_t slot, const key_range& seen, score_stage stage) const
     {
         T* begin = scores(slot) + seen.first;

@@ -95,9 +95,10 @@ private:
             const std::size_t width = std::min(kernel::block_keys, plan_.keys - first);
             const std::size_t present = first < valid ? std::min(width, valid - first) : 0;
             if (present > 0) {
-                const auto* packed = tile_.pack_block(first, first + present);
+                const auto* packed = tile_.pack(first, first + present);
                 for (std::size_t panel = 0; panel < present; panel += tile::width) {
-                    tile_.multiply(row, 0, count, panel, present, packed);
+                    tile_.multiply(row, 0, count, panel, present - panel,
+                                   packed + panel * kernel::steps_of<typename decltype(tile_)::step>(plan_.head_size));
                 }
             }
             for (std::size_t r = 0; r < count; ++r) {

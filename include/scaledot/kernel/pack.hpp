@@ -117,6 +117,36 @@ void pack_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std:
     }
 }
 
+/// score_tile with keys that lie as rows, as many as a panel has, transposed on the way: where a row or a few see them
+/// once, packing would only be written and read again. `steps` is a multiple of what load_transposed takes at once.
+template <class Step, std::size_t Rows, class T, class K>
+void score_tile_of_rows(const typename Step::element* queries, std::size_t query_stride, const K* keys,
+                        std::ptrdiff_t key_stride, std::size_t steps, T* scores, std::size_t score_stride)
+{
+    using E = typename Step::element;
+    using arch = typename Step::arch;
+    constexpr std::size_t vectors = register_tile<arch, T>::vectors;
+    constexpr std::size_t group = group_lanes<E>;
+    for (std::size_t v = 0; v < vectors; ++v, keys += static_cast<std::ptrdiff_t>(Step::lanes) * key_stride) {
+        row_prefetcher next(keys + static_cast<std::ptrdiff_t>(Step::lanes) * key_stride, key_stride,
+                            steps * Step::depth);
+        std::array<typename Step::sum, Rows> sums;
+        sums.fill(typename Step::sum(0));
+        for (std::size_t i = 0; i < steps; i += group) {
+            next.ask(group * sizeof(E) * Step::lanes);
+            const auto columns = load_transposed<arch, E>(keys + i * Step::depth, key_stride);
+            unroll<group>([&](auto c) __attribute__((always_inline)) {
+                unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+                    sums[r] = Step::multiply_add(Step::broadcast(queries + r * query_stride + i + c), columns[c], sums[r]);
+                });
+            });
+        }
+        unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+            sums[r].store_unaligned(scores + r * score_stride + v * Step::lanes);
+        });
+    }
+}
+
 /// Lanes of pairs (low[i], high[i]) of 16 bits each.
 template <std::size_t Lanes, class S>
 [[gnu::always_inline]] inline void interleave_pairs(const S* low, const S* high, bool has_high, std::uint32_t* pairs)

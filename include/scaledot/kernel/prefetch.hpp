@@ -55,7 +55,7 @@ public:
 
     void ask(std::size_t bytes)
     {
-        std::apply([&](auto&... entry) { (entry.ask(bytes), ...); }, entries_);
+        std::apply([&](auto&... each) { (each.ask(bytes), ...); }, entries_);
     }
 
 private:

@@ -122,12 +122,11 @@ template <class T, std::size_t Count, class S>
     }
 #if defined(__AVX512F__)
     else if constexpr (Count == 4 * group_lanes<T>) {
-        // Broadcasts from memory under a mask take no shuffle.
+        // Insertions into 256 bits from memory take no shuffle.
         const auto group = [&](std::ptrdiff_t row) { return std::bit_cast<__m128>(load_group<T>(rows + row * step)); };
-        __m512 joined = _mm512_broadcast_f32x4(group(0));
-        joined = _mm512_mask_broadcast_f32x4(joined, 0x00f0, group(1));
-        joined = _mm512_mask_broadcast_f32x4(joined, 0x0f00, group(2));
-        joined = _mm512_mask_broadcast_f32x4(joined, 0xf000, group(3));
+        const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(group(0)), group(1), 1);
+        const __m256 high = _mm256_insertf128_ps(_mm256_castps128_ps256(group(2)), group(3), 1);
+        const __m512 joined = _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
         return std::bit_cast<vector_of_t<T, Count>>(joined);
     }
 #endif

@@ -122,6 +122,9 @@ public:
 private:
     static constexpr std::size_t tiles = group_rows<Arch, T> / tile::rows;
 
+    /// Values can be widened as they are read, which pays where few rows read them.
+    static constexpr bool widens_values = value_step::depth == 1 && !std::is_same_v<V, T>;
+
     /// Values are multiplied where they lie if they are numbers of T, whole vectors wide.
     bool must_pack_values() const
     {
@@ -134,18 +137,26 @@ private:
         std::size_t last;
         const key_element* keys;
         const value_element* values = nullptr;
+        const V* stored_values = nullptr; ///< instead of values, where they are widened as they are read
         std::ptrdiff_t value_stride = 0;
     };
 
     void prepare_values(block& b)
     {
-        if (value_size_ == 0 || b.values) {
+        if (value_size_ == 0 || b.values || b.stored_values) {
             return;
         }
         const V* source = v_.row(scores_.entry(), scores_.key_head(), b.first);
         if constexpr (std::is_same_v<V, value_element>) {
             if (!must_pack_values()) {
                 b.values = source;
+                b.value_stride = v_.row_stride();
+                return;
+            }
+        }
+        if constexpr (widens_values) {
+            if (rows() <= group_rows<Arch, T> && value_size_ % lanes == 0) {
+                b.stored_values = source;
                 b.value_stride = v_.row_stride();
                 return;
             }
@@ -282,24 +293,34 @@ private:
     void add_values(std::size_t row, std::size_t t, const group_tiles& group, const block& b,
                     const partial_rows<T>& chunk, bool carefully)
     {
+        if constexpr (widens_values) {
+            if (b.stored_values) {
+                add_values<kernel::number_step<Arch, T, V>>(row, t, group, b, b.stored_values, chunk, carefully);
+                return;
+            }
+        }
+        add_values<value_step>(row, t, group, b, b.values, chunk, carefully);
+    }
+
+    template <class Step>
+    void add_values(std::size_t row, std::size_t t, const group_tiles& group, const block& b,
+                    const typename Step::right_element* of_block, const partial_rows<T>& chunk, bool carefully)
+    {
         const key_range& seen = group.seen[t];
-        const std::size_t steps =
-            kernel::steps_of<value_step>(std::min(seen.last, b.last - b.first) - seen.first);
-        const value_element* values =
-            b.values + static_cast<std::ptrdiff_t>(seen.first / value_step::depth) * b.value_stride;
+        const std::size_t steps = kernel::steps_of<Step>(std::min(seen.last, b.last - b.first) - seen.first);
+        const auto* const values = of_block + static_cast<std::ptrdiff_t>(seen.first / Step::depth) * b.value_stride;
         kernel::for_each_tile<Arch, T>(group.rows[t], [&](auto rows, std::size_t r) {
             const std::size_t slot = t * tile::rows + r;
             T* output = chunk.row(row + slot).output;
             if (!carefully) {
-                kernel::value_rows<value_step, rows>(weights(slot, seen), kernel::block_keys, values, b.value_stride,
-                                                     steps, kept_.data() + slot, value_vectors_, output,
-                                                     padded_value_size());
+                kernel::value_rows<Step, rows>(weights(slot, seen), kernel::block_keys, values, b.value_stride, steps,
+                                               kept_.data() + slot, value_vectors_, output, padded_value_size());
                 return;
             }
             for (std::size_t i = 0; i < rows; ++i) {
-                kernel::value_row_selected<value_step>(weights(slot + i, seen), excluded_[slot + i].data(), values,
-                                                       b.value_stride, steps, kept_[slot + i], value_vectors_,
-                                                       output + i * padded_value_size());
+                kernel::value_row_selected<Step>(weights(slot + i, seen), excluded_[slot + i].data(), values,
+                                                 b.value_stride, steps, kept_[slot + i], value_vectors_,
+                                                 output + i * padded_value_size());
             }
         });
     }

@@ -135,7 +135,7 @@ public:
     /// Whether a run is of so few rows, and heads of such a size, that keys are multiplied as they lie.
     bool takes_keys_as_rows() const
     {
-        return rows_ <= few_rows && plan_.head_size % (step::depth * kernel::group_lanes<element>) == 0;
+        return rows_ <= few_rows && plan_.head_size % (step::depth * kernel::transposed_at_once<element, K>) == 0;
     }
 
     /// The products of the whole run, of few rows, with the panel of keys that starts at key `panel` of the block and at

@@ -75,15 +75,15 @@ void pack_lanes(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std
                 typename Step::element* packed, std::size_t width)
 {
     using E = typename Step::element;
-    constexpr std::size_t group = group_lanes<E>;
+    constexpr std::size_t group = transposed_at_once<E, K>;
     const std::size_t steps = steps_of<Step>(head_size);
     std::size_t i = 0;
     if (count == Step::lanes) {
         row_prefetcher next(keys + static_cast<std::ptrdiff_t>(Step::lanes) * key_stride, key_stride, head_size);
         for (; (i + group) * Step::depth <= head_size; i += group) {
-            next.ask(16 * Step::lanes);
+            next.ask(group * Step::depth * sizeof(K) * Step::lanes);
             const auto columns = load_transposed<typename Step::arch, E>(keys + i * Step::depth, key_stride);
-            unroll<group>([&](auto c) { columns[c].store_unaligned(packed + (i + c) * width); });
+            unroll<group>([&](auto c) __attribute__((always_inline)) { columns[c].store_unaligned(packed + (i + c) * width); });
         }
     }
     for (; i < steps; ++i) {
@@ -126,14 +126,14 @@ void score_tile_of_rows(const typename Step::element* queries, std::size_t query
     using E = typename Step::element;
     using arch = typename Step::arch;
     constexpr std::size_t vectors = register_tile<arch, T>::vectors;
-    constexpr std::size_t group = group_lanes<E>;
+    constexpr std::size_t group = transposed_at_once<E, K>;
     for (std::size_t v = 0; v < vectors; ++v, keys += static_cast<std::ptrdiff_t>(Step::lanes) * key_stride) {
         row_prefetcher next(keys + static_cast<std::ptrdiff_t>(Step::lanes) * key_stride, key_stride,
                             steps * Step::depth);
         std::array<typename Step::sum, Rows> sums;
         sums.fill(typename Step::sum(0));
         for (std::size_t i = 0; i < steps; i += group) {
-            next.ask(group * sizeof(E) * Step::lanes);
+            next.ask(group * Step::depth * sizeof(K) * Step::lanes);
             const auto columns = load_transposed<arch, E>(keys + i * Step::depth, key_stride);
             unroll<group>([&](auto c) __attribute__((always_inline)) {
                 unroll<Rows>([&](auto r) __attribute__((always_inline)) {

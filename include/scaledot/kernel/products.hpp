@@ -56,7 +56,7 @@ using accumulators = std::array<std::array<typename Step::sum, Vectors>, Rows>;
 /// sums[r][v] += left[r, i] right[i, v], one chain over i = 0 ... steps - 1.
 template <class Step, std::size_t Rows, std::size_t Vectors>
 [[gnu::always_inline]] inline void multiply_tile(const typename Step::element* left, std::size_t left_stride,
-                                                 const typename Step::element* right, std::ptrdiff_t right_stride,
+                                                 const typename Step::right_element* right, std::ptrdiff_t right_stride,
                                                  std::size_t steps, accumulators<Step, Rows, Vectors>& sums,
                                                  std::size_t ask = 0)
 {
@@ -77,7 +77,7 @@ template <class Step, std::size_t Rows, std::size_t Vectors>
 /// scores[r, j] = sum_i queries[r, i] panel[i, j] for Rows rows and the first Vectors vectors of a panel of keys, each
 /// one chain over i.
 template <class Step, std::size_t Rows, std::size_t Vectors, class T>
-void score_tile(const typename Step::element* queries, std::size_t query_stride, const typename Step::element* panel,
+void score_tile(const typename Step::element* queries, std::size_t query_stride, const typename Step::right_element* panel,
                 std::size_t steps, T* scores, std::size_t score_stride)
 {
     accumulators<Step, Rows, Vectors> sums;
@@ -98,7 +98,7 @@ void score_tile(const typename Step::element* queries, std::size_t query_stride,
 /// it) turns a -0 into +0: keys of weight 0 leave no trace.
 template <class Step, std::size_t Rows, std::size_t Vectors, class T>
 void value_tile(const typename Step::element* weights, std::size_t weight_stride,
-                const typename Step::element* values, std::ptrdiff_t value_stride, std::size_t steps, const T* kept,
+                const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps, const T* kept,
                 T* output, std::size_t output_stride, std::size_t ask = 0)
 {
     using sum = typename Step::sum;
@@ -120,7 +120,7 @@ void value_tile(const typename Step::element* weights, std::size_t weight_stride
 /// The same for all components: output rows of `value_vectors` vectors.
 template <class Step, std::size_t Rows, class T>
 void value_rows(const typename Step::element* weights, std::size_t weight_stride,
-                const typename Step::element* values, std::ptrdiff_t value_stride, std::size_t steps, const T* kept,
+                const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps, const T* kept,
                 std::size_t value_vectors, T* output, std::size_t output_stride)
 {
     using tile = register_tile<typename Step::arch, T>;
@@ -129,7 +129,7 @@ void value_rows(const typename Step::element* weights, std::size_t weight_stride
     for (; v + vectors <= value_vectors; v += vectors) {
         value_tile<Step, Rows, vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
                                         output + v * Step::lanes, output_stride,
-                                        Rows <= 4 && v == 0 ? value_vectors * 64 : 0);
+                                        Rows <= 4 && v == 0 ? value_vectors * Step::lanes * sizeof(*values) : 0);
     }
     const auto rest = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
         if ((value_vectors - v) & Vectors) {
@@ -152,7 +152,7 @@ void value_rows(const typename Step::element* weights, std::size_t weight_stride
 /// excluded[j] is of key j; there are Step::depth keys a step.
 template <class Step, class T>
 void value_row_selected(const typename Step::element* weights, const bool* excluded,
-                        const typename Step::element* values, std::ptrdiff_t value_stride, std::size_t steps, T kept,
+                        const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps, T kept,
                         std::size_t value_vectors, T* output)
 {
     using sum = typename Step::sum;

@@ -92,19 +92,13 @@ template <class T, class A>
     return fold_lanes(x, [](const auto& a, const auto& b) { return larger(a, b); });
 }
 
-/// The group of T at `source`, converted from storage type S; pairs of bfloat16 are taken as they are.
+/// The group of T at `source`, converted from storage type S; pairs of 16 bits are taken as they are.
 template <class T, class S>
 [[gnu::always_inline]] inline vector_of_t<T, group_lanes<T>> load_group(const S* source)
 {
     vector_of_t<T, group_lanes<T>> group;
     if constexpr (std::is_same_v<S, T> || std::is_same_v<T, std::uint32_t>) {
         std::memcpy(&group, static_cast<const void*>(source), sizeof group);
-#if defined(__F16C__)
-    } else if constexpr (std::is_same_v<S, xtl::half_float> && std::is_same_v<T, float>) {
-        group = std::bit_cast<decltype(group)>(_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source))));
-#endif
-    } else if constexpr (std::is_same_v<S, bfloat16> && std::is_same_v<T, float>) {
-        group = widen_bfloat16<group_lanes<T>>(source);
     } else {
         for (std::size_t i = 0; i < group_lanes<T>; ++i) {
             group[i] = to_arithmetic<T>(source[i]);
@@ -138,17 +132,18 @@ template <class T, std::size_t Count, class S>
     }
 }
 
-/// Transposes a group of components of as many rows as a vector has lanes: vector i of the result holds component i,
-/// lane j of it row j. `rows` points to the first component of the first row, rows are `stride` elements apart.
+namespace shuffles {
+
+/// A group of T from each of as many rows as a vector has lanes, transposed.
 template <class Arch, class T, class S>
-[[gnu::always_inline]] inline std::array<batch<Arch, T>, group_lanes<T>> load_transposed(const S* rows,
-                                                                                         std::ptrdiff_t stride)
+[[gnu::always_inline]] inline std::array<batch<Arch, T>, group_lanes<T>> transpose_groups(const S* rows,
+                                                                                          std::ptrdiff_t stride)
 {
     constexpr std::size_t count = lanes<Arch, T>;
     constexpr std::size_t group = group_lanes<T>;
     // Row group * l + i goes to group l of vector i, so that transposing inside groups is all there is to do.
     std::array<vector_of_t<T, count>, group> x;
-    unroll<group>([&](auto i) {
+    unroll<group>([&](auto i) __attribute__((always_inline)) {
         x[i] = load_groups<T, count>(rows + static_cast<std::ptrdiff_t>(i) * stride,
                                      static_cast<std::ptrdiff_t>(group) * stride);
     });
@@ -167,8 +162,53 @@ template <class Arch, class T, class S>
         x = {lower_pairs::apply(a, c), upper_pairs::apply(a, c), lower_pairs::apply(b, d), upper_pairs::apply(b, d)};
     }
     std::array<batch<Arch, T>, group> result;
-    unroll<group>([&](auto i) { result[i] = std::bit_cast<batch<Arch, T>>(x[i]); });
+    unroll<group>([&](auto i) __attribute__((always_inline)) { result[i] = std::bit_cast<batch<Arch, T>>(x[i]); });
     return result;
+}
+
+/// The 16-bit numbers of S in the lower (or upper) halves of 32-bit lanes, as floats.
+template <class S, class A>
+[[gnu::always_inline]] inline xsimd::batch<float, A> widen_halves(const xsimd::batch<std::uint32_t, A>& pairs, bool upper)
+{
+    using B = xsimd::batch<float, A>;
+    const auto bits = std::bit_cast<vector_of_t<std::uint32_t, B::size>>(pairs);
+    if constexpr (std::is_same_v<S, bfloat16>) {
+        return std::bit_cast<B>(upper ? bits & 0xffff0000u : bits << 16);
+    } else {
+        const auto narrow =
+            __builtin_convertvector(upper ? bits >> 16 : bits & 0xffffu, vector_of_t<std::uint16_t, B::size>);
+        std::array<S, B::size> halves;
+        std::memcpy(static_cast<void*>(halves.data()), &narrow, sizeof halves);
+        return widen<B>(halves.data());
+    }
+}
+
+} // namespace shuffles
+
+template <class T, class S>
+inline constexpr bool widens_halves = std::is_same_v<T, float> && sizeof(S) == 2;
+
+/// Components that load_transposed takes of a row at once: 16 bytes of it, or of it as T.
+template <class T, class S>
+inline constexpr std::size_t transposed_at_once = widens_halves<T, S> ? 8 : group_lanes<T>;
+
+/// Transposes some components of as many rows as a vector has lanes: vector i of the result holds component i, lane j of
+/// it row j. `rows` points to the first component of the first row, rows are `stride` elements apart. With T uint32_t, a
+/// component is a pair of 16-bit numbers.
+template <class Arch, class T, class S>
+[[gnu::always_inline]] inline auto load_transposed(const S* rows, std::ptrdiff_t stride)
+{
+    if constexpr (widens_halves<T, S>) {
+        const auto pairs = shuffles::transpose_groups<Arch, std::uint32_t>(rows, stride);
+        std::array<batch<Arch, T>, transposed_at_once<T, S>> result;
+        unroll<pairs.size()>([&](auto i) __attribute__((always_inline)) {
+            result[2 * i] = shuffles::widen_halves<S>(pairs[i], false);
+            result[2 * i + 1] = shuffles::widen_halves<S>(pairs[i], true);
+        });
+        return result;
+    } else {
+        return shuffles::transpose_groups<Arch, T>(rows, stride);
+    }
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

@@ -18,18 +18,20 @@
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
-/// a * b + c on numbers of T, rounded once where the machine can.
-template <class Arch, class T>
+/// a * b + c on numbers of T, rounded once where the machine can. The right factor may lie in memory as another type, S,
+/// that is widened as it is read.
+template <class Arch, class T, class S = T>
 struct number_step {
     using arch = Arch;
     using element = T;
+    using right_element = S;
     using vector = batch<Arch, T>;
     using sum = batch<Arch, T>;
     static constexpr std::size_t lanes = kernel::lanes<Arch, T>;
     /// Terms of a sum in one step.
     static constexpr std::size_t depth = 1;
 
-    [[gnu::always_inline]] static vector load(const T* x) { return vector::load_unaligned(x); }
+    [[gnu::always_inline]] static vector load(const S* x) { return load_vector<Arch, T>(x); }
     [[gnu::always_inline]] static vector broadcast(const T* x) { return vector(*x); }
     [[gnu::always_inline]] static sum multiply_add(const vector& a, const vector& b, const sum& c)
     {
@@ -61,6 +63,7 @@ template <class Arch>
 struct bfloat16_step {
     using arch = Arch;
     using element = std::uint32_t;
+    using right_element = element;
     using vector = batch<Arch, element>;
     using sum = batch<Arch, float>;
     static constexpr std::size_t lanes = kernel::lanes<Arch, float>;

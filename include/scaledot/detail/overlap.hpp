@@ -156,6 +156,15 @@ void require_disjoint_or_identical(const strided_view<A>& out, const strided_vie
     }
 }
 
+/// The same of expressions, by the memory they live in; a lazy expression has none.
+template <class Out, class In>
+void require_apart_or_identical(Out& out, const In& in, const char* argument)
+{
+    if constexpr (in_memory<const In&>) {
+        require_disjoint_or_identical(view_of(out), view_of(in), argument);
+    }
+}
+
 } // namespace scaledot::inline SCALEDOT_BUILD::detail
 
 #endif

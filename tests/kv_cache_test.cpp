@@ -20,6 +20,12 @@
 #include <utility>
 #include <vector>
 
+#if __has_include(<xtensor/misc/xmanipulation.hpp>)
+#include <xtensor/misc/xmanipulation.hpp>
+#else
+#include <xtensor/xmanipulation.hpp>
+#endif
+
 namespace sd = scaledot;
 using namespace test_support;
 
@@ -226,6 +232,48 @@ TEST_CASE("kv_cache: a cache may be given its own keys and values")
         const dense<float, 4> values = cache.values();
         CHECK(same_bits(rows(keys, length, 2 * length), rows(keys, 0, length)));
         CHECK(same_bits(rows(values, length, 2 * length), rows(values, 0, length)));
+    }
+}
+
+TEST_CASE("kv_cache: its own keys and values may be appended after a reset, in any order")
+{
+    const auto check = [](const auto& rearranged) {
+        sd::kv_cache<float> cache({.batch = 2, .heads = 3, .key_size = 4, .value_size = 4});
+        cache.append(rows(k, 0, 9), rows(k, 9, 18));
+        const auto keys = cache.keys();
+        const auto values = cache.values();
+        const dense<float, 4> expected_keys = rearranged(keys);
+        const dense<float, 4> expected_values = rearranged(values);
+        cache.reset();
+        SUBCASE("keys as keys")
+        {
+            cache.append(rearranged(keys), rearranged(values));
+            CHECK(same_bits(dense<float, 4>(cache.keys()), expected_keys));
+            CHECK(same_bits(dense<float, 4>(cache.values()), expected_values));
+        }
+        SUBCASE("keys as values")
+        {
+            cache.append(rearranged(values), rearranged(keys));
+            CHECK(same_bits(dense<float, 4>(cache.keys()), expected_values));
+            CHECK(same_bits(dense<float, 4>(cache.values()), expected_keys));
+        }
+        CHECK(cache.capacity() == 9);
+    };
+    SUBCASE("all")
+    {
+        check([](const auto& x) { return xt::view(x, xt::all(), xt::all(), xt::all()); });
+    }
+    SUBCASE("the last six")
+    {
+        check([](const auto& x) { return xt::view(x, xt::all(), xt::all(), xt::range(3, 9)); });
+    }
+    SUBCASE("backwards")
+    {
+        check([](const auto& x) { return xt::flip(x, 2); });
+    }
+    SUBCASE("other heads")
+    {
+        check([](const auto& x) { return xt::flip(x, 1); });
     }
 }
 

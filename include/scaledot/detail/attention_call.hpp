@@ -9,6 +9,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/overlap.hpp>
 #include <scaledot/detail/view.hpp>
+#include <scaledot/kernel/scores.hpp>
 
 #include <cstddef>
 #include <type_traits>
@@ -115,7 +116,7 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
         require_apart(lse, out, "out", "lse");
         const auto finish_both = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
             *row_element(sums.view(), plan, entry, place) =
-                kernel::to_storage<element_of<Lse>>(finish(entry, place, row));
+                kernel::in_range<element_of<Lse>>(finish(entry, place, row));
         };
         drive_attention<native_architecture>(plan, query.view(), key.view(), value.view(), true, false, finish_both);
         sums.commit();

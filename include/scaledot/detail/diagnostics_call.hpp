@@ -8,6 +8,7 @@
 #include <scaledot/detail/overlap.hpp>
 #include <scaledot/executor.hpp>
 #include <scaledot/kernel/diagnostics.hpp>
+#include <scaledot/kernel/scores.hpp>
 #include <scaledot/softmax.hpp>
 
 #include <algorithm>
@@ -59,7 +60,7 @@ void write_figures(Diagnostics& diagnostics, std::size_t row, const kernel::scor
     put(diagnostics.logit_mean, known ? keys.mean : nan);
     put(diagnostics.logit_standard_deviation, known ? std::sqrt(keys.deviation / keys.count) : nan);
     diagnostics.visible_keys.data()[row] = static_cast<std::size_t>(keys.count);
-    put(diagnostics.lse, figures.lse);
+    put(diagnostics.lse, kernel::in_range<T>(figures.lse));
     put(diagnostics.entropy, figures.entropy);
     put(diagnostics.effective_keys, figures.effective_keys);
     put(diagnostics.max_probability, figures.max_probability);

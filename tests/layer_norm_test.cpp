@@ -350,6 +350,17 @@ TEST_CASE_TEMPLATE("layer_norm: the statistics are the exact ones rounded once, 
     CHECK(result.inverse_standard_deviation.shape(2) == 1);
 }
 
+TEST_CASE("layer_norm: the statistics are right where the elements vanish beside epsilon")
+{
+    for (const double size : {1e-297, 1e-200, 1e-10}) {
+        CAPTURE(size);
+        const xt::xtensor<double, 1> x = {size, 3 * size, 2 * size, 2 * size};
+        const auto result = sd::layer_norm_with_statistics(x, {.epsilon = 1e300});
+        CHECK(std::abs(result.mean(0) - 2 * size) <= 4e-16 * size);
+        CHECK(std::abs(result.inverse_standard_deviation(0) - 1e-150) <= 1e-165);
+    }
+}
+
 TEST_CASE("layer_norm: no rows give no output, rows without elements a mean that is NaN")
 {
     const xt::xtensor<float, 2> no_rows = xt::xtensor<float, 2>::from_shape({0, 5});

@@ -62,8 +62,8 @@ void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step)
             sum = barrier(sum); // which may be infinite; elsewhere it would only keep the loop from being vectorised
 #endif
             const auto sum_bits = std::bit_cast<I>(sum);
-            const auto finite = [](I bits) { return (bits & exponent_mask<T>) != exponent_mask<T>; };
-            const I overflow = !finite(sum_bits) & finite(bias_bits) & finite(score_bits);
+            const auto finite = [](I bits) { return (bits & exponent_mask<T>) == exponent_mask<T> ? I(0) : I(1); };
+            const I overflow = (I(1) - finite(sum_bits)) & finite(bias_bits) & finite(score_bits);
             const I bounded = sum_bits - overflow; // the bits before infinity's are those of the largest number
             scores[j] = std::bit_cast<T>(bias_bits == negative_infinity_bits<T> ? bias_bits : bounded);
         }

@@ -57,9 +57,10 @@ void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step)
             const T bias = in_range<T>(*mask);
             const auto bias_bits = std::bit_cast<I>(bias);
             const auto score_bits = std::bit_cast<I>(scores[j]);
-            T sum = scores[j] + bias;
-#if defined(__FAST_MATH__)
-            sum = barrier(sum); // which may be infinite; elsewhere it would only keep the loop from being vectorised
+#if defined(__FAST_MATH__) // where infinite terms and sums must be hidden; the barrier keeps a loop from being vectorised
+            const T sum = barrier(barrier(scores[j]) + barrier(bias));
+#else
+            const T sum = scores[j] + bias;
 #endif
             const auto sum_bits = std::bit_cast<I>(sum);
             const auto finite = [](I bits) { return (bits & exponent_mask<T>) == exponent_mask<T> ? I(0) : I(1); };

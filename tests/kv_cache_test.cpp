@@ -314,6 +314,16 @@ TEST_CASE("attention over a cache is attention over its keys and values, whateve
         auto out = dense<float, 4>::from_shape({2, 6, 5, 5});
         sd::attention_into(out, q, cache, {.causal = true, .align = sd::alignment::bottom_right});
         CHECK(same_bits(out, expected.output));
+        out.fill(0);
+        auto lse = dense<double, 3>::from_shape({2, 6, 5});
+        sd::attention_with_lse_into(out, lse, q, cache, {.causal = true, .align = sd::alignment::bottom_right});
+        CHECK(same_bits(out, expected.output));
+        CHECK(xt::allclose(lse, expected.lse, 1e-6, 1e-6));
+        auto same = expected.lse;
+        same.fill(0);
+        sd::attention_with_lse_into(xt::view(out, xt::all()), same, q, cache,
+                                    {.causal = true, .align = sd::alignment::bottom_right});
+        CHECK(same_bits(same, expected.lse));
         // leading axes of q are the cache's batch, however they are cut
         const auto q5 = gaussians<float, 5>({1, 2, 6, 5, 4}, 3);
         const auto of_five = sd::attention(q5, cache);

@@ -22,7 +22,8 @@ struct attention_result {
 
 /// out[i] = sum_j p[i,j] v[j],  p[i,:] = softmax_j(mask(softcap(scale q[i].k[j]))), per batch entry and head
 ///
-/// @param out      [batch..., heads, queries, value size], any strides; may not share memory with q, k or v
+/// @param out      [batch..., heads, queries, value size], any strides; may not share memory with q, k, v, mask, sinks or
+///                 key_lengths
 /// @param q        [batch..., heads, queries, head size], rank >= 2; rank 2 is one head
 /// @param k        [batch..., key heads, keys, head size]; query head h reads key head h / (heads / key heads)
 /// @param v        [batch..., key heads, keys, value size]
@@ -107,6 +108,16 @@ auto attention_with_lse(const Q& q, const kv_cache<T>& cache, const attention_op
     const auto keys = detail::cached_like(q, cache, cache.keys());
     const auto values = detail::cached_like(q, cache, cache.values());
     return attention_with_lse(q, keys, values, options);
+}
+
+template <class Out, class Lse, detail::tensor Q, class T>
+    requires(detail::in_memory<Out> && detail::in_memory<Lse>)
+void attention_with_lse_into(Out&& out, Lse&& lse, const Q& q, const kv_cache<T>& cache,
+                             const attention_options& options = {})
+{
+    const auto keys = detail::cached_like(q, cache, cache.keys());
+    const auto values = detail::cached_like(q, cache, cache.values());
+    attention_with_lse_into(out, lse, q, keys, values, options);
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD

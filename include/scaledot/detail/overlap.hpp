@@ -87,10 +87,10 @@ bool identical(const strided_view<A>& a, const strided_view<B>& b)
 template <class T>
 bool axes_nest(const strided_view<T>& view)
 {
-    std::vector<std::pair<std::size_t, std::size_t>> axes; // step, extent
+    xt::svector<std::pair<std::size_t, std::size_t>, 4> axes; // step, extent; on the stack up to rank 4
     for (std::size_t axis = 0; axis < view.rank(); ++axis) {
         if (view.shape[axis] > 1) {
-            axes.emplace_back(static_cast<std::size_t>(std::abs(view.strides[axis])), view.shape[axis]);
+            axes.push_back({static_cast<std::size_t>(std::abs(view.strides[axis])), view.shape[axis]});
         }
     }
     std::sort(axes.begin(), axes.end());

@@ -99,6 +99,13 @@ public:
         return std::visit([&](const auto& values) { return static_cast<double>(values[head]); }, values_);
     }
 
+    /// Calls visit(span) with the logits.
+    template <class Visitor>
+    void visit(Visitor&& visitor) const
+    {
+        std::visit(visitor, values_);
+    }
+
 private:
     std::variant<std::span<const float>, std::span<const double>> values_;
 };

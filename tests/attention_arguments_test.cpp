@@ -211,9 +211,11 @@ TEST_CASE("attention: outputs that share elements with a mask, sinks or key leng
     const auto mine = std::string("its own");
     CHECK(says([&] { sd::attention_into(memory, small, small, small, masked); }, "the memory of out",
                "shared with mask", mine));
-    CHECK(says([&] { sd::attention_with_lse_into(out, xt::view(memory, xt::all(), xt::all(), 2), small, small, small,
-                                                 masked); },
-               "the memory of lse", "shared with mask", mine));
+    CHECK(says(
+        [&] {
+            sd::attention_with_lse_into(out, xt::view(memory, xt::all(), xt::all(), 2), small, small, small, masked);
+        },
+        "the memory of lse", "shared with mask", mine));
     CHECK(says([&] { sd::attention_scores_into(memory, small, small, sd::score_stage::scaled, masked); },
                "the memory of out", "shared with mask", mine));
 
@@ -232,8 +234,8 @@ TEST_CASE("attention: outputs that share elements with a mask, sinks or key leng
         return xt::adapt(reinterpret_cast<float*>(lengths.data()), 16, xt::no_ownership(),
                          std::array<std::size_t, 3>{1, 4, 4});
     };
-    auto sums = xt::adapt(reinterpret_cast<float*>(lengths.data()), 4, xt::no_ownership(),
-                          std::array<std::size_t, 2>{1, 4});
+    auto sums =
+        xt::adapt(reinterpret_cast<float*>(lengths.data()), 4, xt::no_ownership(), std::array<std::size_t, 2>{1, 4});
     CHECK(says([&] { sd::attention_into(over_lengths(), small, small, small, cut); }, "the memory of out",
                "shared with key_lengths", mine));
     CHECK(says([&] { sd::attention_with_lse_into(out, sums, small, small, small, cut); }, "the memory of lse",

@@ -73,18 +73,19 @@ TEST_CASE_TEMPLATE("softcap_row: cap tanh(score / cap) from tiny to saturated sc
     CHECK(special[3] == T(0));
 }
 
-TEST_CASE_TEMPLATE("mask_row: the sum of two finite numbers stays finite, what is not finite stays so", T, float, double)
+TEST_CASE_TEMPLATE("mask_row: the sum of two finite numbers stays finite, what is not finite stays so", T, float,
+                   double)
 {
     constexpr T largest = std::numeric_limits<T>::max();
     constexpr T lowest = std::numeric_limits<T>::lowest();
     const T infinite = infinity_of<T>();
     const T none = minus_infinity_of<T>();
-    const std::vector<T> scores = {lowest / 2, lowest, T(-1), largest / 2, largest, T(1), none, infinite, none,
-                                   T(1),       lowest, largest, T(0), largest, lowest, T(2)};
-    const std::vector<T> biases = {lowest,   lowest, lowest,  largest, largest, largest, lowest, largest, largest,
-                                   infinite, none,   T(1e25), lowest,  lowest,  largest, T(3)};
-    const std::vector<T> sums = {lowest,   lowest, lowest,  largest, largest, largest, none, infinite, none,
-                                 infinite, none,   largest, lowest,  T(0),    T(0),    T(5)};
+    const std::vector<T> scores = {lowest / 2, lowest, T(-1),  largest / 2, largest, T(1),    none,   infinite,
+                                   none,       T(1),   lowest, largest,     T(0),    largest, lowest, T(2)};
+    const std::vector<T> biases = {lowest,  lowest,   lowest, largest, largest, largest, lowest,  largest,
+                                   largest, infinite, none,   T(1e25), lowest,  lowest,  largest, T(3)};
+    const std::vector<T> sums = {lowest, lowest,   lowest, largest, largest, largest, none, infinite,
+                                 none,   infinite, none,   largest, lowest,  T(0),    T(0), T(5)};
     std::vector<T> masked = scores;
     kernel::mask_row(masked.data(), masked.size(), biases.data(), 1);
     for (std::size_t j = 0; j < sums.size(); ++j) {

@@ -93,8 +93,8 @@ TEST_CASE_TEMPLATE("unit_temperature: high + low is the difference, exactly", T,
     }
 }
 
-TEST_CASE_TEMPLATE("unit_temperature: exact where the maximum or the logit is of the type's largest magnitude", T, float,
-                   double)
+TEST_CASE_TEMPLATE("unit_temperature: exact where the maximum or the logit is of the type's largest magnitude", T,
+                   float, double)
 {
     constexpr T largest = std::numeric_limits<T>::max();
     std::mt19937_64 engine(2);

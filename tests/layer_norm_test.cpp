@@ -417,20 +417,24 @@ TEST_CASE("layer_norm: shared or repeated elements are an error also where the l
     CHECK(complaint_of([&] { sd::layer_norm_into(columns(1), columns(0)); }) ==
           "scaledot: the memory of out was shared in part with x, must be its own, or exactly that of x");
     const xt::xtensor<float, 2> other = xt::ones<float>({6, 6});
-    CHECK(complaint_of([&] { sd::layer_norm_into(columns(1), other, xt::view(x, xt::all(), 2)); })
-              .find("shared with gamma") != std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::layer_norm_into(columns(1), other, xt::view(x, xt::all(), 2));
+          }).find("shared with gamma") != std::string::npos);
     const xt::xtensor<float, 1> six = xt::ones<float>({6});
-    CHECK(complaint_of([&] { sd::layer_norm_into(columns(1), other, six, xt::view(x, xt::all(), 2)); })
-              .find("shared with beta") != std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::layer_norm_into(columns(1), other, six, xt::view(x, xt::all(), 2));
+          }).find("shared with beta") != std::string::npos);
     CHECK(x == before);
 
     std::vector<float> memory(36);
     const auto strided = [&](std::array<std::ptrdiff_t, 2> strides) {
         return xt::adapt(memory.data(), 36, xt::no_ownership(), std::array<std::size_t, 2>{6, 6}, strides);
     };
-    CHECK(complaint_of([&] { sd::layer_norm_into(strided({1, 0}), other); }).find("the stride of axis 1 of out was 0") !=
-          std::string::npos);
-    CHECK(complaint_of([&] { sd::layer_norm_into(strided({2, 2}), other); }).find("several indices for one") !=
-          std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::layer_norm_into(strided({1, 0}), other);
+          }).find("the stride of axis 1 of out was 0") != std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::layer_norm_into(strided({2, 2}), other);
+          }).find("several indices for one") != std::string::npos);
     CHECK(complaint_of([&] { sd::layer_norm_into(xt::transpose(x), xt::transpose(x)); }).empty());
 }

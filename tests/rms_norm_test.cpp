@@ -256,6 +256,7 @@ TEST_CASE("rms_norm: shared or repeated elements are an error also where the las
         return xt::adapt(memory.data(), 36, xt::no_ownership(), std::array<std::size_t, 2>{6, 6},
                          std::array<std::ptrdiff_t, 2>{2, 2});
     };
-    CHECK(complaint_of([&] { sd::rms_norm_into(repeated(), xt::xtensor<float, 2>(xt::ones<float>({6, 6}))); })
-              .find("several indices for one") != std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::rms_norm_into(repeated(), xt::xtensor<float, 2>(xt::ones<float>({6, 6})));
+          }).find("several indices for one") != std::string::npos);
 }

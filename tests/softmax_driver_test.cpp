@@ -276,8 +276,9 @@ TEST_CASE("softmax: shared or repeated elements are an error also where the last
     };
     CHECK(complaint_of([&] { sd::softmax_into(columns(1), columns(0)); }) ==
           "scaledot: the memory of out was shared in part with x, must be its own, or exactly that of x");
-    CHECK(complaint_of([&] { sd::log_softmax_into(columns(4), xt::view(x, xt::range(0, 6), xt::range(0, 6))); })
-              .find("shared in part with x") != std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::log_softmax_into(columns(4), xt::view(x, xt::range(0, 6), xt::range(0, 6)));
+          }).find("shared in part with x") != std::string::npos);
     CHECK(complaint_of([&] { sd::logsumexp_into(xt::view(x, xt::all(), 3), columns(0)); }).find("shared with x") !=
           std::string::npos);
 
@@ -286,12 +287,15 @@ TEST_CASE("softmax: shared or repeated elements are an error also where the last
         return xt::strided_view(one, std::vector<std::size_t>{3, 4}, std::move(strides), 0, xt::layout_type::dynamic);
     };
     const xt::xtensor<float, 2> logits = xt::ones<float>({3, 4});
-    CHECK(complaint_of([&] { sd::softmax_into(strided({4, 0}), logits); })
-              .find("the stride of axis 1 of out was 0") != std::string::npos);
-    CHECK(complaint_of([&] { sd::log_softmax_into(strided({2, 2}), logits); }).find("several indices for one") !=
-          std::string::npos);
-    CHECK(complaint_of([&] { sd::logsumexp_into(strided({2, 2}), xt::xtensor<float, 3>(xt::ones<float>({3, 4, 2}))); })
-              .find("several indices for one") != std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::softmax_into(strided({4, 0}), logits);
+          }).find("the stride of axis 1 of out was 0") != std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::log_softmax_into(strided({2, 2}), logits);
+          }).find("several indices for one") != std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::logsumexp_into(strided({2, 2}), xt::xtensor<float, 3>(xt::ones<float>({3, 4, 2})));
+          }).find("several indices for one") != std::string::npos);
     CHECK(xt::all(xt::equal(one, 1.f)));
     CHECK(same_bits(x, before));
 

@@ -22,8 +22,8 @@ struct attention_result {
 
 /// out[i] = sum_j p[i,j] v[j],  p[i,:] = softmax_j(mask(softcap(scale q[i].k[j]))), per batch entry and head
 ///
-/// @param out      [batch..., heads, queries, value size], any strides; may not share memory with q, k, v, mask, sinks or
-///                 key_lengths
+/// @param out      [batch..., heads, queries, value size], any strides; may not share memory with another
+///                 argument or with what the options refer to
 /// @param q        [batch..., heads, queries, head size], rank >= 2; rank 2 is one head
 /// @param k        [batch..., key heads, keys, head size]; query head h reads key head h / (heads / key heads)
 /// @param v        [batch..., key heads, keys, value size]
@@ -74,7 +74,8 @@ auto attention_with_lse(const Q& q, const K& k, const V& v, const attention_opti
     return attention_result<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
 }
 
-/// The same, written to out and lse ([batch..., heads, queries], float or double).
+/// The same, written to out and lse ([batch..., heads, queries], float or double, in memory of its own as out). A finite
+/// number beyond lse's type, which a sink may be, becomes its largest of that sign.
 template <class Out, class Lse, detail::tensor Q, detail::tensor K, detail::tensor V>
     requires(detail::in_memory<Out> && detail::in_memory<Lse>)
 void attention_with_lse_into(Out&& out, Lse&& lse, const Q& q, const K& k, const V& v,

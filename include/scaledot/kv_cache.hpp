@@ -116,7 +116,7 @@ public:
         } else {
             // The old memory lives until the new keys are copied: they may be views of it.
             const std::size_t needed = detail::checked_sum(length_, added, "the length of the cache");
-            const std::size_t room = needed <= capacity()       ? capacity()
+            const std::size_t room = needed <= capacity()      ? capacity()
                                      : capacity() > needed / 2 ? 2 * capacity()
                                                                : needed;
             detail::aligned_buffer<T> keys = resized(keys_, key_size(), room);

@@ -45,7 +45,7 @@ void softcap_row(T* scores, std::size_t count, T cap)
 }
 
 /// Applies a mask row whose elements are `step` apart: false or -inf makes the score -inf, whatever it was; other
-/// numbers are added. The sum of two finite numbers stays finite, at the largest number of its sign: only -inf excludes.
+/// numbers are added. The sum of two finite numbers stays finite, at most the largest number: only -inf excludes.
 template <class T, class M>
 void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step)
 {
@@ -57,7 +57,7 @@ void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step)
             const T bias = in_range<T>(*mask);
             const auto bias_bits = std::bit_cast<I>(bias);
             const auto score_bits = std::bit_cast<I>(scores[j]);
-#if defined(__FAST_MATH__) // where infinite terms and sums must be hidden; the barrier keeps a loop from being vectorised
+#if defined(__FAST_MATH__) // infinities must be hidden there; elsewhere barriers would keep the loop from vectors
             const T sum = barrier(barrier(scores[j]) + barrier(bias));
 #else
             const T sum = scores[j] + bias;

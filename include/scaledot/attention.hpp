@@ -74,8 +74,8 @@ auto attention_with_lse(const Q& q, const K& k, const V& v, const attention_opti
     return attention_result<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
 }
 
-/// The same, written to out and lse ([batch..., heads, queries], float or double, in memory of its own as out). A finite
-/// number beyond lse's type, which a sink may be, becomes its largest of that sign.
+/// The same, written to out and lse ([batch..., heads, queries], float or double, in memory of its own as out). A
+/// finite number beyond lse's type, which a sink may be, becomes its largest of that sign.
 template <class Out, class Lse, detail::tensor Q, detail::tensor K, detail::tensor V>
     requires(detail::in_memory<Out> && detail::in_memory<Lse>)
 void attention_with_lse_into(Out&& out, Lse&& lse, const Q& q, const K& k, const V& v,

@@ -149,6 +149,26 @@ TEST_CASE_TEMPLATE("attention: a NaN or infinite key or value reaches exactly th
     }
 }
 
+TEST_CASE_TEMPLATE("attention: values near the type's largest have means in range, for the rows that see them", T, float,
+                   double, sd::bfloat16)
+{
+    const double large = std::is_same_v<T, double> ? 0x1.5p1023 : 0x1.5p127;
+    for (const std::size_t queries : counts{1, 40}) {
+        auto q = filled<T, 2>({queries, 8}, 0);
+        const auto k = filled<T, 2>({40, 8}, 0.5);
+        auto v = filled<T, 2>({40, 5}, 3);
+        const sd::attention_options options = {.causal = true, .query_offset = 0};
+        const auto small = sd::attention(q, k, v, options);
+        xt::view(v, xt::range(1, 40), xt::all()).fill(from_double<T>(large));
+        const auto output = sd::attention(q, k, v, options);
+        CHECK(std::memcmp(&output(0, 0), &small(0, 0), 5 * sizeof(T)) == 0);
+        for (std::size_t i = 1; i < queries; ++i) {
+            const double expected = large * (static_cast<double>(i) / static_cast<double>(i + 1));
+            CHECK(std::abs(as_double(output(i, 4)) / expected - 1) <= 0x1p-7);
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("attention: a NaN in a query row makes that row NaN and no other", T, float, double)
 {
     const problem<T> clean(9);

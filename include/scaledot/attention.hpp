@@ -32,20 +32,19 @@ struct attention_result {
 ///                                does not say where its queries stand, shared memory; all before anything is read
 ///
 /// Special values  a row with no key to attend to is 0; a NaN in a query row makes that row NaN, a NaN or inf in a key
-/// or
-///                 value reaches only the rows that see it; a score of +inf gives NaN; a score of -inf counts as
-///                 excluded.
+///                 or value reaches only the rows that see it; a score of +inf gives NaN; a score of -inf counts as
+///                 excluded. Finite values give a finite mean, also next to the type's largest number.
 /// Types           float, double, half, bfloat16, each argument its own; arithmetic in double when one of q, k, v is
-///                 double, else in float.
+///                 double, else in float. Where all three are bfloat16 and the machine has AVX512_BF16, products are
+///                 made of pairs, subnormals count as 0, and weights are rounded to bfloat16 before they are summed.
 /// Accuracy        that of the three textbook steps in the same precision: root mean square and largest error at most
 ///                 1.1 times theirs (tests/attention_test.cpp).
 /// Determinism     bit-identical for any number of threads, any batch size and position in it, and any number of
-/// queries
-///                 computed together, on one machine and build.
+///                 queries computed together, on one machine and build.
 /// Cost            2 queries x keys x (head size + value size) operations per head; memory for one packed copy of the
-/// keys
-///                 of the heads in flight and one partial result per 1024 keys; nothing grows with queries x keys.
-///                 Views whose last axis is contiguous are used in place, other expressions are copied first.
+///                 keys of the heads in flight and one partial result per 1024 keys; nothing grows with queries x keys,
+///                 and a call that needs less than a mebibyte allocates nothing but its result. Views whose last axis
+///                 is contiguous are used in place, other expressions are copied first.
 /// Source          Vaswani et al. 2017; Milakov & Gimelshein 2018; Dao et al. 2022; docs/numerics.md#attention
 template <class Out, detail::tensor Q, detail::tensor K, detail::tensor V>
     requires detail::in_memory<Out>

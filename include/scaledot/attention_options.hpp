@@ -53,6 +53,9 @@ public:
 
     explicit operator bool() const { return !std::holds_alternative<std::monostate>(view_); }
 
+    /// Its elements are added to scores.
+    bool is_additive() const { return *this && !std::holds_alternative<detail::strided_view<const bool>>(view_); }
+
     /// Calls visit(strided_view) with the mask's view; not called when there is no mask.
     template <class Visitor>
     void visit(Visitor&& visitor) const

@@ -6,18 +6,21 @@
 
 #include <scaledot/detail/element.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/step.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <type_traits>
 #include <vector>
 
 #include "attention_oracle.hpp"
 
 namespace test_support {
 
-/// One row of the three steps in T. The barriers keep each sum the chain it is written as, also under -ffast-math.
-template <class T>
+/// One row of the three steps in T; with Weight bfloat16, exponentials are rounded to that before they are summed and
+/// multiplied. The barriers keep each sum the chain it is written as, also under -ffast-math.
+template <class T, class Weight>
 std::vector<T> textbook_row(const plain_heads& q, const plain_heads& k, const plain_heads& v, std::size_t b,
                             std::size_t h, std::size_t i, T scale)
 {
@@ -34,7 +37,7 @@ std::vector<T> textbook_row(const plain_heads& q, const plain_heads& k, const pl
     const T largest = *std::max_element(weights.begin(), weights.end());
     T total = 0;
     for (T& weight : weights) {
-        weight = std::exp(weight - largest);
+        weight = static_cast<T>(static_cast<Weight>(std::exp(weight - largest)));
         total = barrier(total + weight);
     }
     std::vector<T> output(v.size, T(0));
@@ -85,8 +88,14 @@ struct accuracy {
     }
 };
 
-/// Of `output`, attention's result for q, k, v with the default options, arithmetic in T.
-template <class T>
+/// The type attention rounds weights to before it multiplies them with values.
+template <class T, class Q, class V>
+using weight_of =
+    std::conditional_t<scaledot::kernel::step_for_t<scaledot::native_architecture, T, Q, V>::depth == 2, V, T>;
+
+/// Of `output`, attention's result for q, k, v with the default options, arithmetic in T and weights in
+/// Weight.
+template <class T, class Weight = T>
 accuracy accuracy_of(const plain_heads& output, const plain_heads& q, const plain_heads& k, const plain_heads& v)
 {
     accuracy result;
@@ -96,7 +105,7 @@ accuracy accuracy_of(const plain_heads& output, const plain_heads& q, const plai
         for (std::size_t h = 0; h < q.heads; ++h) {
             for (std::size_t i = 0; i < q.length; ++i) {
                 const auto exact_row = exact.row(b, h, i);
-                const auto textbook = textbook_row<T>(q, k, v, b, h, i, scale);
+                const auto textbook = textbook_row<T, Weight>(q, k, v, b, h, i, scale);
                 for (std::size_t c = 0; c < v.size; ++c) {
                     result.ours.add(output.row(b, h, i)[c], exact_row.output[c]);
                     result.textbook.add(static_cast<double>(textbook[c]), exact_row.output[c]);

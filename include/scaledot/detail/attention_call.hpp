@@ -139,7 +139,7 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
         require_apart_from_options(lse, options, "lse");
         const auto finish_both = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
             *row_element(sums.view(), plan, entry, place) =
-                kernel::in_range<element_of<Lse>>(finish(entry, place, row));
+                kernel::in_range<element_of<Lse>>(kernel::lse_of(finish(entry, place, row)));
         };
         drive(finish_both);
         sums.commit();

@@ -33,7 +33,10 @@ struct head_view {
     T* head(std::size_t batch, std::size_t h) const
     {
         const std::ptrdiff_t of_head = view.rank() > 2 ? static_cast<std::ptrdiff_t>(h) * view.stride(-3) : 0;
-        return view.data + offset_of(view, batch, std::min<std::size_t>(view.rank(), 3)) + of_head;
+        const std::ptrdiff_t of_batch = view.rank() == 4
+                                            ? static_cast<std::ptrdiff_t>(batch) * view.strides[0]
+                                            : offset_of(view, batch, std::min<std::size_t>(view.rank(), 3));
+        return view.data + of_batch + of_head;
     }
     T* row(std::size_t batch, std::size_t h, std::size_t i) const
     {

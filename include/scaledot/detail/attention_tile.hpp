@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One worker's attention: a run of query rows that share a key head against a range of keys, block by block. Scores
-// live in a scratch tile; nothing grows with queries x keys.
+// One worker's attention: a run of query rows that share a key head against a range of keys, block by block, and in a
+// block a group of rows at a time. A group's scores live in the first-level cache; nothing grows with queries x keys.
 #ifndef SCALEDOT_DETAIL_ATTENTION_TILE_HPP
 #define SCALEDOT_DETAIL_ATTENTION_TILE_HPP
 
-#include <scaledot/detail/aligned_buffer.hpp>
 #include <scaledot/detail/attention_problem.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/score_tile.hpp>
+#include <scaledot/detail/scratch.hpp>
+#include <scaledot/kernel/pack.hpp>
 #include <scaledot/kernel/partial.hpp>
+#include <scaledot/kernel/prefetch.hpp>
 #include <scaledot/kernel/products.hpp>
 #include <scaledot/kernel/scores.hpp>
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cmath>
 #include <cstddef>
-#include <optional>
 #include <type_traits>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
@@ -24,18 +27,19 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 template <class T>
 class partial_rows {
 public:
-    partial_rows(std::size_t rows, std::size_t size, bool with_statistics)
-        : size_(size), output_(checked_product(rows, size, "a partial result")), maxima_(rows), sums_(rows)
+    /// Maxima of rows are handled in whole vectors.
+    static constexpr std::size_t longest_vector = 64 / sizeof(T);
+
+    partial_rows(std::size_t rows, std::size_t size, bool with_statistics, scratch& memory)
+        : size_(size), output_(memory.take<T>(rows, size)), maxima_(memory.take<T>(rows + longest_vector, 1)),
+          sums_(memory.take<T>(rows, 1)),
+          statistics_(with_statistics ? memory.take<kernel::score_statistics>(rows, 1) : nullptr)
     {
-        if (with_statistics) {
-            statistics_.emplace(rows);
-        }
     }
 
     kernel::partial_row<T> row(std::size_t r) const
     {
-        return {output_.data() + r * size_, maxima_.data() + r, sums_.data() + r,
-                statistics_ ? statistics_->data() + r : nullptr};
+        return {output_ + r * size_, maxima_ + r, sums_ + r, statistics_ ? statistics_ + r : nullptr};
     }
 
     void clear(std::size_t rows) const
@@ -47,10 +51,10 @@ public:
 
 private:
     std::size_t size_;
-    aligned_buffer<T> output_;
-    aligned_buffer<T> maxima_;
-    aligned_buffer<T> sums_;
-    std::optional<aligned_buffer<kernel::score_statistics>> statistics_;
+    T* output_;
+    T* maxima_;
+    T* sums_;
+    kernel::score_statistics* statistics_;
 };
 
 /// Attention of one run of rows after another; results are partial until the last chunk of keys.
@@ -58,15 +62,20 @@ template <class Arch, class T, class Q, class K, class V>
 class attention_worker {
 public:
     using tile = kernel::register_tile<Arch, T>;
+    using key_step = kernel::step_for_t<Arch, T, Q, K>;
+    using value_step = kernel::step_for_t<Arch, T, Q, V>;
+    using key_element = typename key_step::element;
+    using value_element = typename value_step::element;
     static constexpr std::size_t lanes = kernel::lanes<Arch, T>;
 
     attention_worker(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, head_view<const V> v,
-                     bool with_values, bool with_statistics)
-        : plan_(plan), scores_(plan, q, k), v_(v), value_size_(with_values ? v.size() : 0),
+                     bool with_values, bool with_statistics, scratch& memory)
+        : plan_(plan), scores_(plan, q, k, memory), v_(v), value_size_(with_values ? v.size() : 0),
           value_vectors_(value_size_ / lanes + (value_size_ % lanes != 0 ? 1 : 0)), with_statistics_(with_statistics),
-          block_(tile::rows, padded_value_size(), with_statistics),
-          values_(must_copy_values() ? checked_product(kernel::block_keys, padded_value_size(), "scratch for values")
-                                     : 0)
+          sums_(memory.take<T>(run_rows<Arch, T>, lanes)),
+          values_(must_pack_values() ? memory.take<value_element>(kernel::steps_of<value_step>(kernel::block_keys),
+                                                                  padded_value_size())
+                                     : nullptr)
     {
     }
 
@@ -74,130 +83,221 @@ public:
     std::size_t rows() const { return scores_.rows(); }
     const row_place& place(std::size_t r) const { return scores_.place(r); }
 
+    /// 2^-n with 2^n above the number of keys: as many values, times weights of 1 and this, have a sum in range.
+    T careful_scale() const { return std::ldexp(T(1), -static_cast<int>(std::bit_width(plan_.keys))); }
+
     /// Starts a run, see score_tile::start.
     key_range start(std::size_t entry, std::size_t key_head, std::size_t begin, std::size_t end)
     {
         return scores_.start(entry, key_head, begin, end);
     }
 
+    /// Says what the next run reads, to be asked for while this one is worked on. Its keys and values are those of a head
+    /// of its own.
+    void announce(const Q* queries, std::ptrdiff_t query_stride, std::size_t rows, const K* keys,
+                  std::ptrdiff_t key_stride, const V* values, std::size_t count)
+    {
+        upcoming_.template add<0>(queries, query_stride, rows, plan_.head_size);
+        upcoming_.template add<1>(keys, key_stride, count, plan_.head_size);
+        upcoming_.template add<2>(values, v_.row_stride(), count, value_size_);
+    }
+
     /// Attention of the run over the keys of one chunk, into `chunk`. `packed` are the head's packed keys, or null:
-    /// then each block is packed here.
-    void attend_chunk(std::size_t chunk_index, const T* packed, const partial_rows<T>& chunk)
+    /// then each block is packed here. `carefully` skips the values of excluded keys, for values that are not all
+    /// finite, and scales the others by careful_scale(), for values so large that sums of them would not be.
+    void attend_chunk(std::size_t chunk_index, const key_element* packed, const partial_rows<T>& chunk, bool carefully)
     {
         chunk.clear(rows());
+        std::fill_n(sums_, rows() * lanes, T(0));
         const std::size_t begin = chunk_index * kernel::chunk_keys;
         const std::size_t end = std::min(begin + kernel::chunk_keys, plan_.valid_keys(scores_.entry()));
         for (std::size_t first = begin; first < end; first += kernel::block_keys) {
-            attend_block(first, std::min(first + kernel::block_keys, end), packed, chunk);
+            attend_block(first, std::min(first + kernel::block_keys, end), packed, chunk, carefully);
+        }
+        for (std::size_t r = 0; r < rows(); ++r) {
+            kernel::close(chunk.row(r), kernel::batch<Arch, T>::load_aligned(sums_ + r * lanes));
         }
     }
 
 private:
-    bool must_copy_values() const { return !std::is_same_v<V, T> || value_size_ % lanes != 0; }
+    static constexpr std::size_t tiles = group_rows<Arch, T> / tile::rows;
 
-    /// Values of a block as rows of T, whole vectors wide, in place where the memory is that already.
-    struct value_rows {
-        const T* data = nullptr;
-        std::ptrdiff_t stride = 0;
-        bool finite = true;
-    };
-
-    value_rows prepare_values(std::size_t first, std::size_t last)
+    /// Values are multiplied where they lie if they are numbers of T, whole vectors wide.
+    bool must_pack_values() const
     {
-        value_rows rows;
-        if (value_size_ == 0) {
-            return rows;
-        }
-        const V* source = v_.row(scores_.entry(), scores_.key_head(), first);
-        if constexpr (std::is_same_v<V, T>) {
-            if (!must_copy_values()) {
-                rows.data = source;
-                rows.stride = v_.row_stride();
-            }
-        }
-        if (rows.data == nullptr) {
-            rows.data = values_.data();
-            rows.stride = static_cast<std::ptrdiff_t>(padded_value_size());
-            for (std::size_t j = 0; j < last - first; ++j, source += v_.row_stride()) {
-                T* row = values_.data() + j * padded_value_size();
-                for (std::size_t c = 0; c < value_size_; ++c) {
-                    row[c] = kernel::to_arithmetic<T>(source[c]);
-                }
-                std::fill(row + value_size_, row + padded_value_size(), T(0));
-            }
-        }
-        for (std::size_t j = 0; j < last - first && rows.finite; ++j) {
-            rows.finite =
-                kernel::all_finite<Arch>(rows.data + static_cast<std::ptrdiff_t>(j) * rows.stride, value_size_);
-        }
-        return rows;
+        return value_size_ != 0 && (!std::is_same_v<V, value_element> || value_size_ % lanes != 0);
     }
 
-    void attend_block(std::size_t first, std::size_t last, const T* packed, const partial_rows<T>& chunk)
+    /// A block of keys and values, prepared for all groups of the run as soon as one of them needs it.
+    struct block {
+        std::size_t first;
+        std::size_t last;
+        const key_element* keys;
+        const value_element* values = nullptr;
+        std::ptrdiff_t value_stride = 0;
+    };
+
+    void prepare(block& b)
     {
-        const T* keys = packed ? packed + first * plan_.head_size : nullptr;
-        std::optional<value_rows> values;
-        for (std::size_t row = 0; row < rows(); row += tile::rows) {
-            const std::size_t count = std::min(tile::rows, rows() - row);
-            const key_range seen = scores_.visible_in_block(row, count, first, last);
+        if (!b.keys) {
+            b.keys = scores_.pack_block(b.first, b.last);
+        }
+        if (value_size_ == 0 || b.values) {
+            return;
+        }
+        const V* source = v_.row(scores_.entry(), scores_.key_head(), b.first);
+        if constexpr (std::is_same_v<V, value_element>) {
+            if (!must_pack_values()) {
+                b.values = source;
+                b.value_stride = v_.row_stride();
+                return;
+            }
+        }
+        kernel::pack_values<value_step>(source, v_.row_stride(), b.last - b.first, value_size_, padded_value_size(),
+                                        values_);
+        b.values = values_;
+        b.value_stride = static_cast<std::ptrdiff_t>(padded_value_size());
+    }
+
+    void attend_block(std::size_t first, std::size_t last, const key_element* packed, const partial_rows<T>& chunk,
+                      bool carefully)
+    {
+        block b{first, last, packed ? packed + first * kernel::steps_of<key_step>(plan_.head_size) : nullptr};
+        for (std::size_t row = 0; row < rows(); row += group_rows<Arch, T>) {
+            attend_group(row, std::min(group_rows<Arch, T>, rows() - row), b, chunk, carefully);
+        }
+    }
+
+    /// The tiles of a group of rows and what they see of a block.
+    struct group_tiles {
+        std::size_t count = 0;
+        std::array<std::size_t, tiles> rows;
+        std::array<key_range, tiles> seen;
+        key_range all{kernel::block_keys, 0};
+    };
+
+    group_tiles look(std::size_t row, std::size_t count, const block& b) const
+    {
+        group_tiles group;
+        for (std::size_t slot = 0; slot < count; slot += tile::rows) {
+            const std::size_t rows = std::min(tile::rows, count - slot);
+            const key_range seen = scores_.visible_in_block(row + slot, rows, b.first, b.last);
+            group.rows[group.count] = rows;
+            group.seen[group.count++] = seen;
+            group.all.first = std::min(group.all.first, seen.first);
+            group.all.last = std::max(group.all.last, seen.last);
+        }
+        return group;
+    }
+
+    void attend_group(std::size_t row, std::size_t count, block& b, const partial_rows<T>& chunk, bool carefully)
+    {
+        const group_tiles group = look(row, count, b);
+        if (group.all.first >= group.all.last) {
+            return;
+        }
+        prepare(b);
+        for (std::size_t panel = group.all.first / tile::width * tile::width; panel < group.all.last;
+             panel += tile::width) {
+            for (std::size_t t = 0; t < group.count; ++t) {
+                if (panel < group.seen[t].last && panel + tile::width > group.seen[t].first) {
+                    scores_.multiply(row + t * tile::rows, t * tile::rows, group.rows[t], panel, group.seen[t].last,
+                                     b.keys);
+                    upcoming_.ask(bytes_at_once);
+                }
+            }
+        }
+        weigh(row, count, group, b, chunk, carefully);
+        if (value_size_ == 0) {
+            return;
+        }
+        for (std::size_t t = 0; t < group.count; ++t) {
+            if (group.seen[t].first < group.seen[t].last) {
+                add_values(row, t, group, b, chunk, carefully);
+                upcoming_.ask(bytes_at_once);
+            }
+        }
+    }
+
+    /// Turns the scores of a group into weights relative to its rows' maxima, which it raises.
+    void weigh(std::size_t row, std::size_t count, const group_tiles& group, const block& b,
+               const partial_rows<T>& chunk, bool carefully)
+    {
+        maxima_.fill(kernel::negative_infinity<T>);
+        const T factor = scores_.factor();
+        for (std::size_t slot = 0; slot < count; ++slot) {
+            const key_range& seen = group.seen[slot / tile::rows];
             if (seen.first >= seen.last) {
                 continue;
             }
-            if (!keys) {
-                keys = scores_.pack_block(first, last);
+            scores_.transform(row + slot, slot, b.first, seen);
+            const T* scores = scores_.scores(slot) + seen.first;
+            const std::size_t width = seen.last - seen.first;
+            if (with_statistics_) {
+                kernel::merge(*chunk.row(row + slot).statistics,
+                              kernel::statistics_of_scaled_block<Arch>(scores, width, factor));
             }
-            if (!values) {
-                values = prepare_values(first, last);
+            if (carefully) {
+                std::transform(scores, scores + width, excluded_[slot].begin(),
+                               [](T score) { return kernel::is_negative_infinity_bits(score); });
             }
-            scores_.compute(row, count, first, seen, keys, score_stage::masked);
-            attend_tile(count, seen, std::min(seen.last, last - first) - seen.first, *values);
-            for (std::size_t r = 0; r < count; ++r) {
-                kernel::merge<Arch>(chunk.row(row + r), block_.row(r), padded_value_size());
+            maxima_[slot] = kernel::largest_score<Arch>(scores, width);
+        }
+        T* const references = chunk.row(row).maximum;
+        kernel::raise_references<Arch>(references, maxima_.data(), factor, count, kept_.data());
+        for (std::size_t slot = 0; slot < count; ++slot) {
+            const key_range& seen = group.seen[slot / tile::rows];
+            using sum = typename value_step::sum;
+            T* const sums = sums_ + (row + slot) * lanes;
+            const sum before = sum::load_aligned(sums) * sum(kept_[slot]);
+            const std::size_t width = seen.first < seen.last ? seen.last - seen.first : 0;
+            T* const scores = scores_.scores(slot) + seen.first;
+            T of_row = factor;
+            if (kernel::rounds_coarsely(references[slot])) {
+                kernel::scale_row<Arch>(scores, width, factor);
+                of_row = 1;
+            }
+            kernel::weigh_row<value_step>(scores, width, of_row, references[slot], before).store_aligned(sums);
+            if (carefully) {
+                value_step::scale_weights(reinterpret_cast<value_element*>(scores), width, careful_scale());
             }
         }
     }
 
-    /// Turns the scores of a tile into weights, and those and the values into the block's partial results. `present` of
-    /// the keys in `seen` exist; the others are lanes of the last vector.
-    void attend_tile(std::size_t count, const key_range& seen, std::size_t present, const value_rows& values)
+    /// Adds the weighted values to the rows of one tile.
+    void add_values(std::size_t row, std::size_t t, const group_tiles& group, const block& b,
+                    const partial_rows<T>& chunk, bool carefully)
     {
-        std::array<std::array<bool, kernel::block_keys>, tile::rows> excluded;
-        const std::size_t width = seen.last - seen.first;
-        for (std::size_t r = 0; r < count; ++r) {
-            T* scores = scores_.scores(r) + seen.first;
-            const auto part = block_.row(r);
-            if (with_statistics_) {
-                *part.statistics = kernel::statistics_of_block<Arch>(scores, width);
+        const key_range& seen = group.seen[t];
+        const std::size_t steps =
+            kernel::steps_of<value_step>(std::min(seen.last, b.last - b.first) - seen.first);
+        const value_element* values =
+            b.values + static_cast<std::ptrdiff_t>(seen.first / value_step::depth) * b.value_stride;
+        kernel::for_each_tile<Arch, T>(group.rows[t], [&](auto rows, std::size_t r) {
+            const std::size_t slot = t * tile::rows + r;
+            T* output = chunk.row(row + slot).output;
+            if (!carefully) {
+                kernel::value_rows<value_step, rows>(weights(slot, seen), kernel::block_keys, values, b.value_stride,
+                                                     steps, kept_.data() + slot, value_vectors_, output,
+                                                     padded_value_size());
+                return;
             }
-            if (!values.finite) {
-                std::transform(scores, scores + width, excluded[r].begin(),
-                               [](T score) { return kernel::is_negative_infinity_bits(score); });
+            for (std::size_t i = 0; i < rows; ++i) {
+                kernel::value_row_selected<value_step>(weights(slot + i, seen), excluded_[slot + i].data(), values,
+                                                       b.value_stride, steps, kept_[slot + i], value_vectors_,
+                                                       output + i * padded_value_size());
             }
-            const auto weighted = kernel::weigh_row<Arch>(scores, width);
-            *part.maximum = weighted.maximum;
-            *part.sum = weighted.sum;
-        }
-        const T* first_value = values.data + static_cast<std::ptrdiff_t>(seen.first) * values.stride;
-        const auto weights = [&](std::size_t r) { return scores_.scores(r) + seen.first; };
-        if (value_size_ == 0) {
-            return;
-        }
-        if (values.finite && count == tile::rows) {
-            kernel::value_rows<Arch, tile::rows>(weights(0), kernel::block_keys, first_value, values.stride, present,
-                                                 value_vectors_, block_.row(0).output, padded_value_size());
-            return;
-        }
-        for (std::size_t r = 0; r < count; ++r) {
-            T* output = block_.row(r).output;
-            if (values.finite) {
-                kernel::value_rows<Arch, 1>(weights(r), kernel::block_keys, first_value, values.stride, present,
-                                            value_vectors_, output, padded_value_size());
-            } else {
-                kernel::value_row_selected<Arch>(weights(r), excluded[r].data(), first_value, values.stride, present,
-                                                 value_vectors_, output);
-            }
-        }
+        });
     }
+
+    const value_element* weights(std::size_t slot, const key_range& seen) const
+    {
+        return reinterpret_cast<const value_element*>(scores_.scores(slot) + seen.first);
+    }
+
+    /// Of each argument, between two tiles: a head of as many keys as queries is there before its turn.
+    static constexpr std::size_t bytes_at_once = 1024;
+    static constexpr std::size_t padded_group = (group_rows<Arch, T> + lanes - 1) / lanes * lanes;
 
     const attention_plan& plan_;
     score_tile<Arch, T, Q, K> scores_;
@@ -205,8 +305,12 @@ private:
     std::size_t value_size_;
     std::size_t value_vectors_;
     bool with_statistics_;
-    partial_rows<T> block_;
-    aligned_buffer<T> values_;
+    T* sums_;
+    value_element* values_;
+    kernel::prefetch_queue<Q, K, V> upcoming_;
+    std::array<T, padded_group> maxima_;
+    std::array<T, padded_group> kept_;
+    std::array<std::array<bool, kernel::block_keys>, group_rows<Arch, T>> excluded_;
 };
 
 } // namespace scaledot::inline SCALEDOT_BUILD::detail

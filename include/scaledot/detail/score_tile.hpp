@@ -1,26 +1,33 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Scores of a run of query rows that share a key head, a register tile of rows and a block of keys at a time: products,
-// softcap, mask, visibility. What attention and attention_scores have in common, to the bit.
+// Scores of a run of query rows that share a key head, a group of rows and a block of keys at a time: products, scale,
+// softcap, mask, visibility. What attention and attention_scores have in common.
 #ifndef SCALEDOT_DETAIL_SCORE_TILE_HPP
 #define SCALEDOT_DETAIL_SCORE_TILE_HPP
 
-#include <scaledot/detail/aligned_buffer.hpp>
 #include <scaledot/detail/attention_problem.hpp>
 #include <scaledot/detail/config.hpp>
+#include <scaledot/detail/scratch.hpp>
+#include <scaledot/kernel/pack.hpp>
 #include <scaledot/kernel/products.hpp>
 #include <scaledot/kernel/scores.hpp>
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <utility>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
+/// Rows whose scores with a block of keys are held at once: their tiles share what the first-level cache holds of keys
+/// and values.
+template <class Arch, class T>
+inline constexpr std::size_t group_rows = 4 * kernel::register_tile<Arch, T>::rows;
+
 /// Rows a worker takes at once: what it prepares of a block of keys and values serves all of them.
 template <class Arch, class T>
-inline constexpr std::size_t run_rows = 16 * kernel::register_tile<Arch, T>::rows;
+inline constexpr std::size_t run_rows = 4 * group_rows<Arch, T>;
 
 /// A row of a run: its query head and its place in it.
 struct row_place {
@@ -31,15 +38,24 @@ struct row_place {
 template <class Arch, class T, class Q, class K>
 class score_tile {
 public:
+    using step = kernel::step_for_t<Arch, T, Q, K>;
+    using element = typename step::element;
     using tile = kernel::register_tile<Arch, T>;
     static constexpr std::size_t lanes = kernel::lanes<Arch, T>;
 
-    score_tile(const attention_plan& plan, head_view<const Q> q, head_view<const K> k)
-        : plan_(plan), q_(q), k_(k),
-          queries_(checked_product(run_rows<Arch, T>, plan.head_size, "scratch for queries")),
-          scores_(tile::rows * kernel::block_keys),
-          keys_(checked_product(kernel::block_keys, plan.head_size, "scratch for keys"))
+    /// Takes its memory from `memory`, which lays nothing out but counts where it has none.
+    score_tile(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, scratch& memory)
+        : plan_(plan), q_(q), k_(k), steps_(kernel::steps_of<step>(plan.head_size)),
+          queries_(memory.take<element>(run_rows<Arch, T>, steps_)),
+          keys_(memory.take<element>(kernel::block_keys, steps_)),
+          scores_(memory.take<T>(group_rows<Arch, T>, kernel::block_keys))
     {
+        const T scale = kernel::in_range<T>(plan.scale);
+        negated_ = scale < 0;
+        magnitude_ = negated_ ? -scale : scale;
+        // -inf times a vanishing scale would not be -inf: then, too, scores are scaled before keys are excluded.
+        scaled_first_ = plan.options->softcap != 0 || plan.options->mask.is_additive() ||
+                        magnitude_ < std::numeric_limits<T>::min();
     }
 
     /// Starts a run: rows [begin, end) of a key head's queries, the query heads of its group one after another. Returns
@@ -50,17 +66,20 @@ public:
         key_head_ = key_head;
         rows_ = end - begin;
         key_range seen{plan_.keys, 0};
+        row_place place{key_head * plan_.group() + begin / plan_.queries, begin % plan_.queries};
+        const Q* query = q_.row(entry, place.head, place.query);
         for (std::size_t r = 0; r < rows_; ++r) {
-            const std::size_t flat = begin + r;
-            places_[r] = {key_head * plan_.group() + flat / plan_.queries, flat % plan_.queries};
-            visible_[r] = plan_.visible(entry, places_[r].query);
+            places_[r] = place;
+            visible_[r] = plan_.visible(entry, place.query);
             if (visible_[r].first < visible_[r].last) {
                 seen.first = std::min(seen.first, visible_[r].first);
                 seen.last = std::max(seen.last, visible_[r].last);
             }
-            const Q* query = q_.row(entry, places_[r].head, places_[r].query);
-            for (std::size_t c = 0; c < plan_.head_size; ++c) {
-                queries_.data()[r * plan_.head_size + c] = kernel::to_arithmetic<T>(query[c]);
+            kernel::pack_row<step>(query, plan_.head_size, negated_, queries_ + r * steps_);
+            query += q_.row_stride();
+            if (++place.query == plan_.queries && r + 1 < rows_) {
+                place = {place.head + 1, 0};
+                query = q_.row(entry, place.head, 0);
             }
         }
         return seen;
@@ -72,11 +91,11 @@ public:
     std::size_t key_head() const { return key_head_; }
 
     /// Packs the keys [first, last) of the head, a block, into scratch.
-    const T* pack_block(std::size_t first, std::size_t last) const
+    const element* pack_block(std::size_t first, std::size_t last) const
     {
-        kernel::pack_keys<Arch>(k_.row(entry_, key_head_, first), k_.row_stride(), last - first, plan_.head_size,
-                                keys_.data());
-        return keys_.data();
+        kernel::pack_keys<step, T>(k_.row(entry_, key_head_, first), k_.row_stride(), last - first, plan_.head_size,
+                                   keys_);
+        return keys_;
     }
 
     /// What `count` rows from `row` on see of the keys [first, last) of a block, relative to its first key and widened
@@ -95,64 +114,87 @@ public:
         return seen;
     }
 
-    /// Computes the scores of `count` rows (at most a tile) with the part `seen` (whole vectors) of a block of packed
-    /// keys that starts at `first_key`, up to a stage. Excluded scores are -inf from `masked` on.
-    void compute(std::size_t row, std::size_t count, std::size_t first_key, const key_range& seen, const T* keys,
-                 score_stage stage)
+    /// The products of `count` rows (at most a tile) from `row` on with the panel of packed keys that starts at key
+    /// `panel` of the block, into the scores of slots `slot` on. Of the panel, keys from `last` on are not needed.
+    void multiply(std::size_t row, std::size_t slot, std::size_t count, std::size_t panel, std::size_t last,
+                  const element* keys) const
     {
-        multiply(row, count, seen, keys);
-        for (std::size_t r = 0; r < count; ++r) {
-            transform(row + r, scores(r), first_key, seen, stage);
+        constexpr std::size_t half = tile::vectors / 2;
+        kernel::for_each_tile<Arch, T>(count, [&](auto rows, std::size_t r) {
+            const element* const queries = queries_ + (row + r) * steps_;
+            T* const target = scores(slot + r) + panel;
+            if (last - panel <= half * lanes) {
+                kernel::score_tile<step, rows, half>(queries, steps_, keys + panel * steps_, steps_, target,
+                                                     kernel::block_keys);
+            } else {
+                kernel::score_tile<step, rows, tile::vectors>(queries, steps_, keys + panel * steps_, steps_, target,
+                                                              kernel::block_keys);
+            }
+        });
+    }
+
+    /// From products to scores but for a factor, which is returned: scale where nothing but exclusion is asked for.
+    T transform(std::size_t row, std::size_t slot, std::size_t first_key, const key_range& seen) const
+    {
+        if (scaled_first_) {
+            scale(slot, seen, score_stage::masked);
+        }
+        if (plan_.options->mask) {
+            mask(row, slot, first_key, seen);
+        }
+        restrict(row, slot, first_key, seen);
+        return factor();
+    }
+
+    /// What the scores that transform leaves are to be multiplied by.
+    T factor() const { return scaled_first_ ? T(1) : magnitude_; }
+
+    /// From products to the scores of a stage, all of them present keys of the block.
+    void finish(std::size_t row, std::size_t slot, std::size_t first_key, const key_range& seen,
+                score_stage stage) const
+    {
+        scale(slot, seen, stage);
+        if (stage != score_stage::scaled && stage != score_stage::capped) {
+            mask(row, slot, first_key, seen);
+            restrict(row, slot, first_key, seen);
         }
     }
 
-    /// The computed scores of a row of the tile, from the block's first key on.
-    T* scores(std::size_t r) const { return scores_.data() + r * kernel::block_keys; }
+    /// The computed scores of a slot, from the block's first key on.
+    T* scores(std::size_t slot) const { return scores_ + slot * kernel::block_keys; }
 
 private:
-    /// scale * q.k with the panels that `seen` touches.
-    void multiply(std::size_t row, std::size_t count, const key_range& seen, const T* keys)
+    void scale(std::size_t slot, const key_range& seen, score_stage stage) const
     {
-        const T scale = kernel::in_range<T>(plan_.scale);
-        const std::size_t size = plan_.head_size;
-        const T* queries = queries_.data() + row * size;
-        for (std::size_t panel = seen.first / tile::width * tile::width; panel < seen.last; panel += tile::width) {
-            const T* packed = keys + panel * size;
-            if (count == tile::rows) {
-                kernel::score_tile<Arch, tile::rows>(queries, size, packed, size, scale, scores(0) + panel,
-                                                     kernel::block_keys);
-                continue;
-            }
-            for (std::size_t r = 0; r < count; ++r) {
-                kernel::score_tile<Arch, 1>(queries + r * size, size, packed, size, scale, scores(r) + panel,
-                                            kernel::block_keys);
-            }
+        T* begin = scores(slot) + seen.first;
+        const std::size_t width = seen.last - seen.first;
+        kernel::scale_row<Arch>(begin, width, magnitude_);
+        const double softcap = plan_.options->softcap;
+        if (stage != score_stage::scaled && softcap != 0) {
+            const T cap = std::max(kernel::in_range<T>(softcap), std::numeric_limits<T>::min());
+            kernel::softcap_row<Arch>(begin, width, cap);
         }
     }
 
-    /// Softcap, mask and visibility on the part `seen` of a row.
-    void transform(std::size_t r, T* row, std::size_t first_key, const key_range& seen, score_stage stage) const
+    void mask(std::size_t row, std::size_t slot, std::size_t first_key, const key_range& seen) const
     {
-        const attention_options& options = *plan_.options;
-        T* begin = row + seen.first;
-        const std::size_t width = seen.last - seen.first;
-        if (stage != score_stage::scaled && options.softcap != 0) {
-            const T cap = std::max(kernel::in_range<T>(options.softcap), std::numeric_limits<T>::min());
-            kernel::softcap_row<Arch>(begin, width, cap);
-        }
         const std::size_t begin_key = first_key + seen.first;
         const std::size_t valid = plan_.valid_keys(entry_);
-        const std::size_t present = begin_key < valid ? std::min(width, valid - begin_key) : 0;
-        std::fill(begin + present, begin + width, kernel::negative_infinity<T>);
-        if (stage == score_stage::scaled || stage == score_stage::capped) {
-            return;
-        }
-        options.mask.visit([&](const auto& mask) {
-            const auto place = mask_place(mask, places_[r], begin_key);
-            kernel::mask_row(begin, present, place.first, place.second);
+        const std::size_t present = begin_key < valid ? std::min(seen.last - seen.first, valid - begin_key) : 0;
+        plan_.options->mask.visit([&](const auto& view) {
+            const auto place = mask_place(view, places_[row], begin_key);
+            kernel::mask_row(scores(slot) + seen.first, present, place.first, place.second);
         });
+    }
+
+    /// Excludes the keys a row may not see, and the lanes past the last key.
+    void restrict(std::size_t row, std::size_t slot, std::size_t first_key, const key_range& seen) const
+    {
+        const std::size_t begin_key = first_key + seen.first;
         const auto relative = [&](std::size_t key) { return key > begin_key ? key - begin_key : 0; };
-        kernel::restrict_row(begin, width, relative(visible_[r].first), relative(visible_[r].last));
+        const std::size_t last = std::min(visible_[row].last, plan_.valid_keys(entry_));
+        kernel::restrict_row(scores(slot) + seen.first, seen.last - seen.first, relative(visible_[row].first),
+                             relative(last));
     }
 
     /// Where a mask's element for a row and a key lies, and the step to the next key's.
@@ -180,14 +222,18 @@ private:
     const attention_plan& plan_;
     head_view<const Q> q_;
     head_view<const K> k_;
+    std::size_t steps_;
+    bool negated_;
+    bool scaled_first_;
+    T magnitude_;
     std::size_t entry_ = 0;
     std::size_t key_head_ = 0;
     std::size_t rows_ = 0;
     std::array<row_place, run_rows<Arch, T>> places_;
     std::array<key_range, run_rows<Arch, T>> visible_;
-    aligned_buffer<T> queries_;
-    aligned_buffer<T> scores_;
-    aligned_buffer<T> keys_;
+    element* queries_;
+    element* keys_;
+    T* scores_;
 };
 
 } // namespace scaledot::inline SCALEDOT_BUILD::detail

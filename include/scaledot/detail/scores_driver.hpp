@@ -8,6 +8,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/overlap.hpp>
 #include <scaledot/detail/score_tile.hpp>
+#include <scaledot/detail/scratch.hpp>
 #include <scaledot/detail/view.hpp>
 #include <scaledot/executor.hpp>
 #include <scaledot/kernel/partial.hpp>
@@ -15,7 +16,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <vector>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
@@ -54,8 +54,9 @@ void probabilities_of_row(T* row, std::size_t keys, double sink)
 template <class Arch, class T, class Q, class K>
 class scores_worker {
 public:
-    scores_worker(const attention_plan& plan, head_view<const Q> q, head_view<const K> k)
-        : plan_(plan), tile_(plan, q, k), rows_(checked_product(tile_rows, checked_sum(plan.keys, 1, "a row"), "a row"))
+    scores_worker(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, scratch& memory)
+        : plan_(plan), tile_(plan, q, k, memory),
+          rows_(memory.take<T>(tile_rows, checked_sum(plan.keys, 1, "a row of scores")))
     {
     }
 
@@ -70,7 +71,7 @@ public:
             const std::size_t count = std::min(tile_rows, tile_.rows() - row);
             fill_rows(row, count, entry, stage);
             for (std::size_t r = 0; r < count; ++r) {
-                T* scores = rows_.data() + r * stride;
+                T* scores = rows_ + r * stride;
                 const row_place& place = tile_.place(row + r);
                 if (stage == score_stage::probabilities) {
                     probabilities_of_row<Arch>(scores, plan_.keys, plan_.sink(place.head));
@@ -82,7 +83,8 @@ public:
     }
 
 private:
-    static constexpr std::size_t tile_rows = kernel::register_tile<Arch, T>::rows;
+    using tile = kernel::register_tile<Arch, T>;
+    static constexpr std::size_t tile_rows = tile::rows;
     static constexpr std::size_t lanes = kernel::lanes<Arch, T>;
 
     void fill_rows(std::size_t row, std::size_t count, std::size_t entry, score_stage stage)
@@ -93,12 +95,17 @@ private:
             const std::size_t width = std::min(kernel::block_keys, plan_.keys - first);
             const std::size_t present = first < valid ? std::min(width, valid - first) : 0;
             if (present > 0) {
-                const T* packed = tile_.pack_block(first, first + present);
-                tile_.compute(row, count, first, {0, blocks_of(present, lanes) * lanes}, packed, stage);
+                const auto* packed = tile_.pack_block(first, first + present);
+                for (std::size_t panel = 0; panel < present; panel += tile::width) {
+                    tile_.multiply(row, 0, count, panel, present, packed);
+                }
             }
             for (std::size_t r = 0; r < count; ++r) {
-                T* target = rows_.data() + r * stride + first;
-                std::copy_n(tile_.scores(r), present, target);
+                T* target = rows_ + r * stride + first;
+                if (present > 0) {
+                    tile_.finish(row + r, r, first, {0, blocks_of(present, lanes) * lanes}, stage);
+                    std::copy_n(tile_.scores(r), present, target);
+                }
                 std::fill(target + present, target + width, kernel::negative_infinity<T>);
             }
         }
@@ -106,7 +113,7 @@ private:
 
     const attention_plan& plan_;
     score_tile<Arch, T, Q, K> tile_;
-    aligned_buffer<T> rows_;
+    T* rows_;
 };
 
 template <class Out, class Q, class K>
@@ -117,9 +124,7 @@ void scores_into(Out& out, const Q& q, const K& k, score_stage stage, const atte
     check_attention_type<Out>();
     using Arch = native_architecture;
     using T = arithmetic_t<element_of<Q>, element_of<K>>;
-    struct worker : scores_worker<Arch, T, element_of<Q>, element_of<K>> { // a name of its own: see attention_driver
-        using scores_worker<Arch, T, element_of<Q>, element_of<K>>::scores_worker;
-    };
+    using worker = scores_worker<Arch, T, element_of<Q>, element_of<K>>;
     input<Q> query(q, reading::later);
     input<K> key(k, reading::later);
     const attention_plan plan = plan_attention(query.view(), key.view(), options);
@@ -142,16 +147,20 @@ void scores_into(Out& out, const Q& q, const K& k, score_stage stage, const atte
     const double work =
         static_cast<double>(run_rows<Arch, T>) * static_cast<double>(plan.keys) * static_cast<double>(plan.head_size);
     const std::size_t parts = part_count(items, work);
-    std::vector<worker> workers;
-    workers.reserve(parts);
-    for (std::size_t i = 0; i < parts; ++i) {
-        workers.emplace_back(plan, head_view<const element_of<Q>>{query.view()},
-                             head_view<const element_of<K>>{key.view()});
-    }
+    const auto make_worker = [&](scratch& memory) {
+        return worker(plan, head_view<const element_of<Q>>{query.view()}, head_view<const element_of<K>>{key.view()},
+                      memory);
+    };
+    scratch counting;
+    make_worker(counting);
+    const std::size_t bytes = counting.bytes();
+    const scratch_lease lease(checked_product(bytes, parts, "scratch memory"));
     run_ranges(items, parts, [&](std::size_t part, std::size_t first, std::size_t last) {
+        scratch memory(lease.data() + part * bytes);
+        worker w = make_worker(memory);
         for (std::size_t item = first; item < last; ++item) {
             const std::size_t begin = item % runs * run_rows<Arch, T>;
-            workers[part].write(item / runs, begin, std::min(begin + run_rows<Arch, T>, rows_of_head), stage, rows);
+            w.write(item / runs, begin, std::min(begin + run_rows<Arch, T>, rows_of_head), stage, rows);
         }
     });
     result.commit();

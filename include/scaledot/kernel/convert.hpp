@@ -93,6 +93,29 @@ inline To convert_element(From value)
     return to_storage<To>(to_arithmetic<detail::arithmetic_t<From>>(value));
 }
 
+/// Count lanes of T as the compiler's own vector.
+template <class T, std::size_t Count>
+struct vector_of {
+    typedef T type __attribute__((vector_size(Count * sizeof(T))));
+};
+template <class T, std::size_t Count>
+using vector_of_t = typename vector_of<T, Count>::type;
+
+/// 16 bits each from memory, in 32.
+template <std::size_t Count, class S>
+[[gnu::always_inline]] inline vector_of_t<std::uint32_t, Count> load_16_bits(const S* source)
+{
+    vector_of_t<std::uint16_t, Count> bits;
+    std::memcpy(&bits, static_cast<const void*>(source), sizeof bits);
+    return __builtin_convertvector(bits, vector_of_t<std::uint32_t, Count>);
+}
+
+template <std::size_t Count>
+[[gnu::always_inline]] inline vector_of_t<float, Count> widen_bfloat16(const bfloat16* source)
+{
+    return std::bit_cast<vector_of_t<float, Count>>(load_16_bits<Count>(source) << 16);
+}
+
 /// A vector of another element type from memory, lane by lane where the machine has no instruction for it.
 template <class Batch, class S>
 [[gnu::always_inline]] inline Batch widen(const S* source)
@@ -100,13 +123,7 @@ template <class Batch, class S>
     using T = typename Batch::value_type;
     constexpr std::size_t count = Batch::size;
     if constexpr (std::is_same_v<S, bfloat16> && std::is_same_v<T, float>) {
-        alignas(Batch::arch_type::alignment()) std::array<std::uint32_t, count> bits;
-        std::array<std::uint16_t, count> halves;
-        std::memcpy(halves.data(), static_cast<const void*>(source), sizeof halves);
-        for (std::size_t i = 0; i < count; ++i) {
-            bits[i] = static_cast<std::uint32_t>(halves[i]) << 16;
-        }
-        return std::bit_cast<Batch>(bits);
+        return std::bit_cast<Batch>(widen_bfloat16<count>(source));
     }
 #if defined(__F16C__)
     if constexpr (std::is_same_v<S, xtl::half_float> && std::is_same_v<T, float>) {
@@ -146,6 +163,20 @@ template <class S, class Batch>
 [[gnu::always_inline]] inline void narrow(S* target, const Batch& x)
 {
     using T = typename Batch::value_type;
+#if defined(__F16C__)
+    if constexpr (std::is_same_v<S, xtl::half_float> && std::is_same_v<T, float>) {
+#if defined(__AVX512F__)
+        if constexpr (Batch::size == 16) {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), _mm512_cvtps_ph(x.data, _MM_FROUND_TO_NEAREST_INT));
+            return;
+        }
+#endif
+        if constexpr (Batch::size == 8) {
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(target), _mm256_cvtps_ph(x.data, _MM_FROUND_TO_NEAREST_INT));
+            return;
+        }
+    }
+#endif
 #if defined(__AVX__)
     if constexpr (std::is_same_v<S, float> && std::is_same_v<T, double>) {
 #if defined(__AVX512F__)

@@ -6,8 +6,12 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/exp.hpp>
+#include <scaledot/kernel/products.hpp>
+#include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -169,6 +173,15 @@ score_statistics statistics_of_block(const T* scores, std::size_t count)
     result.squares = others + static_cast<double>(sum_of_lanes(squares)) / (square_scale<T> * square_scale<T>);
     result.cubes = others + static_cast<double>(sum_of_lanes(cubes));
     return result;
+}
+
+/// The same of factor * scores; `count` is at most that of a block of keys.
+template <class Arch, class T>
+score_statistics statistics_of_scaled_block(const T* scores, std::size_t count, T factor)
+{
+    alignas(alignment_of<Arch>) std::array<T, block_keys> scaled;
+    std::transform(scores, scores + count, scaled.begin(), [factor](T score) { return score * factor; });
+    return statistics_of_block<Arch>(scaled.data(), count);
 }
 
 /// The figures of one row, from its statistics and the sink's logit (-inf: none).

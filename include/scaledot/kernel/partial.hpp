@@ -7,6 +7,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/diagnostics.hpp>
 #include <scaledot/kernel/exp.hpp>
+#include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 
 #include <algorithm>
@@ -42,6 +43,7 @@ struct partial_row {
     T* maximum;
     T* sum;
     score_statistics* statistics;
+    T value_scale = 1; ///< a power of two the output is scaled by, where sums of values might leave the range of T
 };
 
 template <class T>
@@ -62,6 +64,16 @@ T exp_of(T x)
     alignas(alignment_of<Arch>) std::array<T, lanes<Arch, T>> values;
     exp_negative(batch<Arch, T>(x)).store_aligned(values.data());
     return values[0];
+}
+
+/// Ends a partial result whose sums of weights are still in lanes. A NaN or +inf score has left NaN there.
+template <class T, class Sums>
+void close(const partial_row<T>& row, const Sums& sums)
+{
+    const T sum = sum_of_lanes(sums);
+    const bool invalid = (std::bit_cast<bits_of<T>>(sum) & exponent_mask<T>) == exponent_mask<T>;
+    *row.sum = invalid ? quiet_nan<T>() : sum;
+    *row.maximum = invalid ? quiet_nan<T>() : *row.maximum + T(0);
 }
 
 /// into = into + from, keys of `into` before keys of `from`. Merging with an empty partial changes no bit.
@@ -96,6 +108,71 @@ void merge(const partial_row<T>& into, const partial_row<T>& from, std::size_t s
         const B sum =
             multiply_add(B::load_unaligned(into.output + i), B(kept), B(B::load_unaligned(from.output + i) * B(added)));
         sum.store_unaligned(into.output + i);
+    }
+}
+
+/// True when the `count` numbers at `values`, whole vectors, are all finite.
+template <class Arch, class T>
+bool all_finite(const T* values, std::size_t count)
+{
+    using I = batch<Arch, bits_of<T>>;
+    I found(0);
+    for (std::size_t i = 0; i < count; i += lanes<Arch, T>) {
+        const I exponent = as_bits(batch<Arch, T>::load_unaligned(values + i)) & I(exponent_mask<T>);
+        found = select_bits(exponent == I(exponent_mask<T>), I(1), found);
+    }
+    return !xsimd::any(found != I(0));
+}
+
+/// What a finished row is made of: output * kept / sum, lse = maximum + ln(sum). All NaN for a row that is.
+struct row_total {
+    double maximum;
+    double sum;
+    double kept;
+};
+
+inline double lse_of(const row_total& total)
+{
+    return has_nan_bits(total.maximum) ? total.maximum : total.maximum + std::log(total.sum);
+}
+
+/// The total of a row of keys (at least one) and of its sink, a logit that carries no value; -inf for none.
+template <class T>
+row_total total_of(const partial_row<T>& row, double sink)
+{
+    const row_total keys{static_cast<double>(*row.maximum), static_cast<double>(*row.sum), 1};
+    if (is_negative_infinity_bits(sink) && !has_nan_bits(keys.maximum)) {
+        return keys;
+    }
+    const double nan = quiet_nan<double>();
+    if (has_nan_bits(keys.maximum) || has_nan_bits(sink) || sink == infinity<double>) {
+        return {nan, nan, nan};
+    }
+    const double largest = std::max(keys.maximum, sink);
+    const double kept = std::exp(keys.maximum - largest);
+    return {largest, keys.sum * kept + std::exp(sink - largest), kept};
+}
+
+/// Writes a finished row of `size` components, multiplied by kept / sum to twice the precision of T, so that rounding
+/// the product is all there is to see of it.
+template <class Arch, class T, class O>
+void write_row(const partial_row<T>& row, const row_total& total, std::size_t size, O* output)
+{
+    using B = batch<Arch, T>;
+    const double factor = total.kept / total.sum / static_cast<double>(row.value_scale);
+    const T high = barrier(static_cast<T>(factor));
+    const double rest =
+        sizeof(T) == 4 ? factor - static_cast<double>(high)
+                       : std::fma(-factor, total.sum, total.kept / static_cast<double>(row.value_scale)) / total.sum;
+    const T low = static_cast<T>(rest);
+    for (std::size_t c = 0; c < size; c += lanes<Arch, T>) {
+        const B value = B::load_unaligned(row.output + c);
+        const B result = multiply_add(value, B(high), B(value * B(low)));
+        if (size - c >= lanes<Arch, T>) {
+            store_vector<Arch, T>(output + c, result);
+        } else {
+            store_partial<Arch, T>(output + c, size - c, result);
+        }
     }
 }
 

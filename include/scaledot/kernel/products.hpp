@@ -5,7 +5,9 @@
 #define SCALEDOT_KERNEL_PRODUCTS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/prefetch.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/step.hpp>
 #include <scaledot/kernel/unroll.hpp>
 
 #include <array>
@@ -15,7 +17,7 @@ SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
 /// Keys are visited in blocks of this many, at multiples of it: results do not depend on how work is cut.
-inline constexpr std::size_t block_keys = 128;
+inline constexpr std::size_t block_keys = 256;
 
 /// A register tile: query rows x vectors of keys (or of value components). 24 accumulators where there are 32
 /// registers, 12 where there are 16.
@@ -27,132 +29,143 @@ struct register_tile {
     static_assert(block_keys % width == 0);
 };
 
-/// Packs up to block_keys keys for score_tile: panels of `width` keys, component by component; missing keys are 0.
-template <class Arch, class T, class K>
-void pack_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std::size_t head_size, T* packed)
+/// Calls body(rows, first row) for tiles that make up `count` rows, as few as possible, `rows` a constant each time.
+template <class Arch, class T, class Body>
+[[gnu::always_inline]] inline void for_each_tile(std::size_t count, Body&& body)
 {
-    constexpr std::size_t width = register_tile<Arch, T>::width;
-    for (std::size_t first = 0; first < block_keys; first += width, packed += width * head_size) {
-        if (first >= count) {
-            return;
+    constexpr std::size_t most = register_tile<Arch, T>::rows;
+    std::size_t row = 0;
+    for (; row + most <= count; row += most) {
+        body(std::integral_constant<std::size_t, most>{}, row);
+    }
+    static_assert(most < 8);
+    const auto rest = [&]<std::size_t Rows>(std::integral_constant<std::size_t, Rows> rows) {
+        if ((count - row) & Rows) {
+            body(rows, row);
+            row += Rows;
         }
-        for (std::size_t lane = 0; lane < width; ++lane) {
-            if (first + lane < count) {
-                const K* key = keys + static_cast<std::ptrdiff_t>(first + lane) * key_stride;
-                for (std::size_t c = 0; c < head_size; ++c) {
-                    packed[c * width + lane] = to_arithmetic<T>(key[c]);
-                }
-            } else {
-                for (std::size_t c = 0; c < head_size; ++c) {
-                    packed[c * width + lane] = T(0);
-                }
-            }
+    };
+    rest(std::integral_constant<std::size_t, 4>{});
+    rest(std::integral_constant<std::size_t, 2>{});
+    rest(std::integral_constant<std::size_t, 1>{});
+}
+
+template <class Step, std::size_t Rows, std::size_t Vectors>
+using accumulators = std::array<std::array<typename Step::sum, Vectors>, Rows>;
+
+/// sums[r][v] += left[r, i] right[i, v], one chain over i = 0 ... steps - 1.
+template <class Step, std::size_t Rows, std::size_t Vectors>
+[[gnu::always_inline]] inline void multiply_tile(const typename Step::element* left, std::size_t left_stride,
+                                                 const typename Step::element* right, std::ptrdiff_t right_stride,
+                                                 std::size_t steps, accumulators<Step, Rows, Vectors>& sums,
+                                                 std::size_t ask = 0)
+{
+    row_prefetcher ahead(right + 16 * right_stride, right_stride, ask / sizeof(*right));
+    for (std::size_t i = 0; i < steps; ++i, right += right_stride) {
+        if (Rows <= 4 && ask > 0) {
+            ahead.ask(ask);
         }
+        std::array<typename Step::vector, Vectors> of_right;
+        unroll<Vectors>([&](auto v) __attribute__((always_inline)) { of_right[v] = Step::load(right + v * Step::lanes); });
+        unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+            const auto of_left = Step::broadcast(left + r * left_stride + i);
+            unroll<Vectors>([&](auto v) __attribute__((always_inline)) { sums[r][v] = Step::multiply_add(of_left, of_right[v], sums[r][v]); });
+        });
     }
 }
 
-/// scores[r, j] = scale * sum_c queries[r, c] panel[c, j], the sum one chain over c, for Rows rows and one panel of
-/// keys.
-template <class Arch, std::size_t Rows, class T>
-void score_tile(const T* queries, std::size_t query_stride, const T* panel, std::size_t head_size, T scale, T* scores,
-                std::size_t score_stride)
+/// scores[r, j] = sum_i queries[r, i] panel[i, j] for Rows rows and the first Vectors vectors of a panel of keys, each
+/// one chain over i.
+template <class Step, std::size_t Rows, std::size_t Vectors, class T>
+void score_tile(const typename Step::element* queries, std::size_t query_stride, const typename Step::element* panel,
+                std::size_t steps, T* scores, std::size_t score_stride)
 {
-    using B = batch<Arch, T>;
-    using tile = register_tile<Arch, T>;
-    constexpr std::size_t vectors = tile::vectors;
-    std::array<std::array<B, vectors>, Rows> sums;
-    unroll<Rows>([&](auto r) { unroll<vectors>([&](auto v) { sums[r][v] = B(0); }); });
-    for (std::size_t c = 0; c < head_size; ++c, panel += tile::width) {
-        std::array<B, vectors> key;
-        unroll<vectors>([&](auto v) { key[v] = B::load_unaligned(panel + v * lanes<Arch, T>); });
-        unroll<Rows>([&](auto r) {
-            const B query(queries[r * query_stride + c]);
-            unroll<vectors>([&](auto v) { sums[r][v] = multiply_add(query, key[v], sums[r][v]); });
-        });
-    }
-    unroll<Rows>([&](auto r) {
-        unroll<vectors>([&](auto v) {
-            const B score = sums[r][v] * B(scale);
-            score.store_unaligned(scores + r * score_stride + v * lanes<Arch, T>);
+    accumulators<Step, Rows, Vectors> sums;
+    unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+        unroll<Vectors>([&](auto v) __attribute__((always_inline)) { sums[r][v] = typename Step::sum(0); });
+    });
+    multiply_tile<Step, Rows, Vectors>(queries, query_stride, panel, register_tile<typename Step::arch, T>::width, steps,
+                                       sums);
+    unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+        unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
+            sums[r][v].store_unaligned(scores + r * score_stride + v * Step::lanes);
         });
     });
 }
 
-/// output[r, c] = sum_j weights[r, j] values[j, c] for Rows rows and Vectors vectors of components, one chain over j
-/// from +0. Adding 0 last (behind a barrier, or -ffast-math drops it) turns a -0 into +0: keys of weight 0 leave no
-/// trace.
-template <class Arch, std::size_t Rows, std::size_t Vectors, class T>
-void value_tile(const T* weights, std::size_t weight_stride, const T* values, std::ptrdiff_t value_stride,
-                std::size_t keys, T* output, std::size_t output_stride)
+/// output[r, c] = kept[r] output[r, c] + sum_i weights[r, i] values[i, c] for Rows rows and Vectors vectors of
+/// components, one chain over i that starts from the first term. Adding 0 last (behind a barrier, or -ffast-math drops
+/// it) turns a -0 into +0: keys of weight 0 leave no trace.
+template <class Step, std::size_t Rows, std::size_t Vectors, class T>
+void value_tile(const typename Step::element* weights, std::size_t weight_stride,
+                const typename Step::element* values, std::ptrdiff_t value_stride, std::size_t steps, const T* kept,
+                T* output, std::size_t output_stride, std::size_t ask = 0)
 {
-    using B = batch<Arch, T>;
-    std::array<std::array<B, Vectors>, Rows> sums;
-    unroll<Rows>([&](auto r) { unroll<Vectors>([&](auto v) { sums[r][v] = B(0); }); });
-    for (std::size_t j = 0; j < keys; ++j, values += value_stride) {
-        std::array<B, Vectors> value;
-        unroll<Vectors>([&](auto v) { value[v] = B::load_unaligned(values + v * lanes<Arch, T>); });
-        unroll<Rows>([&](auto r) {
-            const B weight(weights[r * weight_stride + j]);
-            unroll<Vectors>([&](auto v) { sums[r][v] = multiply_add(weight, value[v], sums[r][v]); });
+    using sum = typename Step::sum;
+    accumulators<Step, Rows, Vectors> sums;
+    unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+        unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
+            sums[r][v] = sum(kept[r]) * sum::load_unaligned(output + r * output_stride + v * Step::lanes);
         });
-    }
-    unroll<Rows>([&](auto r) {
-        unroll<Vectors>([&](auto v) {
-            const B sum = sums[r][v] + barrier(B(0));
-            sum.store_unaligned(output + r * output_stride + v * lanes<Arch, T>);
+    });
+    multiply_tile<Step, Rows, Vectors>(weights, weight_stride, values, value_stride, steps, sums, ask);
+    unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+        unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
+            const sum finished = sums[r][v] + barrier(sum(0));
+            finished.store_unaligned(output + r * output_stride + v * Step::lanes);
         });
     });
 }
 
 /// The same for all components: output rows of `value_vectors` vectors.
-template <class Arch, std::size_t Rows, class T>
-void value_rows(const T* weights, std::size_t weight_stride, const T* values, std::ptrdiff_t value_stride,
-                std::size_t keys, std::size_t value_vectors, T* output, std::size_t output_stride)
+template <class Step, std::size_t Rows, class T>
+void value_rows(const typename Step::element* weights, std::size_t weight_stride,
+                const typename Step::element* values, std::ptrdiff_t value_stride, std::size_t steps, const T* kept,
+                std::size_t value_vectors, T* output, std::size_t output_stride)
 {
-    constexpr std::size_t vectors = register_tile<Arch, T>::vectors;
+    using tile = register_tile<typename Step::arch, T>;
+    constexpr std::size_t vectors = Rows <= 2 ? 2 * tile::vectors : tile::vectors;
     std::size_t v = 0;
     for (; v + vectors <= value_vectors; v += vectors) {
-        value_tile<Arch, Rows, vectors>(weights, weight_stride, values + v * lanes<Arch, T>, value_stride, keys,
-                                        output + v * lanes<Arch, T>, output_stride);
+        value_tile<Step, Rows, vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
+                                        output + v * Step::lanes, output_stride,
+                                        Rows <= 4 && v == 0 ? value_vectors * 64 : 0);
     }
-    for (; v < value_vectors; ++v) {
-        value_tile<Arch, Rows, 1>(weights, weight_stride, values + v * lanes<Arch, T>, value_stride, keys,
-                                  output + v * lanes<Arch, T>, output_stride);
-    }
-}
-
-/// The same for one row, skipping the keys that are excluded: for values that are not all finite, since 0 * inf is NaN.
-template <class Arch, class T>
-void value_row_selected(const T* weights, const bool* excluded, const T* values, std::ptrdiff_t value_stride,
-                        std::size_t keys, std::size_t value_vectors, T* output)
-{
-    using B = batch<Arch, T>;
-    for (std::size_t v = 0; v < value_vectors; ++v) {
-        B sum(0);
-        for (std::size_t j = 0; j < keys; ++j) {
-            if (!excluded[j]) {
-                const T* value = values + static_cast<std::ptrdiff_t>(j) * value_stride + v * lanes<Arch, T>;
-                sum = multiply_add(B(weights[j]), B::load_unaligned(value), sum);
-            }
+    const auto rest = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
+        if ((value_vectors - v) & Vectors) {
+            value_tile<Step, Rows, Vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
+                                            output + v * Step::lanes, output_stride);
+            v += Vectors;
         }
-        sum = sum + barrier(B(0));
-        sum.store_unaligned(output + v * lanes<Arch, T>);
+    };
+    static_assert(vectors <= 8);
+    if constexpr (vectors > 4) {
+        rest(std::integral_constant<std::size_t, 4>{});
     }
+    if constexpr (vectors > 2) {
+        rest(std::integral_constant<std::size_t, 2>{});
+    }
+    rest(std::integral_constant<std::size_t, 1>{});
 }
 
-/// True when the `count` numbers at `values` are all finite.
-template <class Arch, class T>
-bool all_finite(const T* values, std::size_t count)
+/// The same for one row, with 0 for the values of excluded keys: where values are not all finite, since 0 * inf is NaN.
+/// excluded[j] is of key j; there are Step::depth keys a step.
+template <class Step, class T>
+void value_row_selected(const typename Step::element* weights, const bool* excluded,
+                        const typename Step::element* values, std::ptrdiff_t value_stride, std::size_t steps, T kept,
+                        std::size_t value_vectors, T* output)
 {
-    using I = batch<Arch, bits_of<T>>;
-    I found(0);
-    for (std::size_t i = 0; i < count; i += lanes<Arch, T>) {
-        const auto x = count - i >= lanes<Arch, T> ? load_vector<Arch, T>(values + i)
-                                                   : load_partial<Arch, T>(values + i, count - i, T(0));
-        const I exponent = as_bits(x) & I(exponent_mask<T>);
-        found = select_bits(exponent == I(exponent_mask<T>), I(1), found);
+    using sum = typename Step::sum;
+    for (std::size_t v = 0; v < value_vectors; ++v) {
+        sum total = sum(kept) * sum::load_unaligned(output + v * Step::lanes);
+        for (std::size_t i = 0; i < steps; ++i) {
+            const auto value = Step::load(values + static_cast<std::ptrdiff_t>(i) * value_stride + v * Step::lanes);
+            total = Step::multiply_add(Step::broadcast(weights + i), Step::without(value, excluded + i * Step::depth),
+                                       total);
+        }
+        total = total + barrier(sum(0));
+        total.store_unaligned(output + v * Step::lanes);
     }
-    return !xsimd::any(found != I(0));
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

@@ -5,10 +5,12 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/exp.hpp>
+#include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -71,6 +73,25 @@ void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step)
     }
 }
 
+/// References as numbers to subtract: -inf, which no key has raised yet, as 0.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> finite_reference(const xsimd::batch<T, A>& reference)
+{
+    using I = xsimd::batch<bits_of<T>, A>;
+    const I bits = as_bits(reference);
+    return from_bits<T>(select_bits(bits == I(negative_infinity_bits<T>), I(0), bits));
+}
+
+/// scores = scale * scores; `count` is a multiple of the lanes.
+template <class Arch, class T>
+void scale_row(T* scores, std::size_t count, T scale)
+{
+    using B = batch<Arch, T>;
+    for (std::size_t j = 0; j < count; j += lanes<Arch, T>) {
+        B(B::load_unaligned(scores + j) * B(scale)).store_unaligned(scores + j);
+    }
+}
+
 /// Excludes what lies before `first` and from `last` on.
 template <class T>
 void restrict_row(T* scores, std::size_t count, std::size_t first, std::size_t last)
@@ -81,38 +102,54 @@ void restrict_row(T* scores, std::size_t count, std::size_t first, std::size_t l
     }
 }
 
-template <class T>
-struct weighted_row {
-    T maximum;
-    T sum;
-};
-
-/// Replaces scores by weights exp(score - maximum) and adds them up; `count` is a multiple of the lanes. Excluded
-/// scores weigh +0. Only excluded scores: maximum -inf, sum 0. NaN or +inf among them: both NaN, as every weight.
+/// The largest of `count` scores, a multiple of the lanes; NaN among them may or may not be it.
 template <class Arch, class T>
-weighted_row<T> weigh_row(T* scores, std::size_t count)
+T largest_score(const T* scores, std::size_t count)
 {
     using B = batch<Arch, T>;
     B largest(negative_infinity<T>);
     for (std::size_t j = 0; j < count; j += lanes<Arch, T>) {
         largest = larger(largest, B::load_unaligned(scores + j));
     }
-    const T maximum = largest_lane(largest);
-    const bool empty = std::bit_cast<bits_of<T>>(maximum) == negative_infinity_bits<T>;
-    const B reference(empty ? T(0) : maximum + T(0));
-    B sums(0);
-    for (std::size_t j = 0; j < count; j += lanes<Arch, T>) {
-        const B weight = exp_negative(barrier(B(B::load_unaligned(scores + j) - reference)));
-        sums = sums + weight;
-        weight.store_unaligned(scores + j);
+    return largest_lane(largest);
+}
+
+/// Raises the references of `count` rows (rounded up to whole vectors) to factor * maximum where that is larger, and
+/// says what is kept of weights relative to the old ones: exp(old - new), exactly 1 where nothing changes.
+template <class Arch, class T>
+void raise_references(T* references, const T* maxima, T factor, std::size_t count, T* kept)
+{
+    using B = batch<Arch, T>;
+    for (std::size_t r = 0; r < count; r += lanes<Arch, T>) {
+        const B before = B::load_unaligned(references + r);
+        const B after = larger(B(B::load_unaligned(maxima + r) * B(factor)), before);
+        exp_negative(barrier(B(before - finite_reference(after)))).store_unaligned(kept + r);
+        after.store_unaligned(references + r);
     }
-    const T sum = sum_of_lanes(sums);
-    const bool invalid = (std::bit_cast<bits_of<T>>(sum) & exponent_mask<T>) == exponent_mask<T>;
-    if (invalid) {
-        std::fill_n(scores, count, quiet_nan<T>());
-        return {quiet_nan<T>(), quiet_nan<T>()};
+}
+
+/// A reference so large that rounding it moves weights far from those of rounded scores: factor * score - reference
+/// might even overflow the exponential. Then scores are rounded before the reference is subtracted.
+template <class T>
+bool rounds_coarsely(T reference)
+{
+    return std::abs(reference) > 1 / (4 * std::numeric_limits<T>::epsilon());
+}
+
+/// Replaces scores by weights exp(factor * score - reference), as elements of Step; `count` is a multiple of the lanes.
+/// Returns sums + the weights, lane by lane. Excluded scores (-inf) weigh +0. NaN or +inf among them: NaN in the sums.
+template <class Step, class T>
+typename Step::sum weigh_row(T* scores, std::size_t count, T factor, T reference, typename Step::sum sums)
+{
+    using B = typename Step::sum;
+    const B minus_reference = -finite_reference(B(reference));
+    auto* const weights = reinterpret_cast<typename Step::element*>(scores);
+    for (std::size_t j = 0; j < count; j += Step::lanes) {
+        const B weight =
+            exp_negative(barrier(multiply_add(B::load_unaligned(scores + j), B(factor), minus_reference)));
+        sums = sums + Step::store_weights(weights, j, weight);
     }
-    return {empty ? maximum : maximum + T(0), sum};
+    return sums;
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

@@ -224,36 +224,6 @@ template <class T, class A>
 #endif
 }
 
-/// x[0] + x[1] + ..., halves folded onto each other: the same tree on every architecture of this width.
-template <class T, class A>
-[[gnu::always_inline]] inline T sum_of_lanes(const xsimd::batch<T, A>& x)
-{
-    constexpr std::size_t count = xsimd::batch<T, A>::size;
-    alignas(A::alignment()) std::array<T, count> values;
-    x.store_aligned(values.data());
-    for (std::size_t half = count / 2; half > 0; half /= 2) {
-        for (std::size_t i = 0; i < half; ++i) {
-            values[i] += values[i + half];
-        }
-    }
-    return values[0];
-}
-
-/// The largest lane; lanes must not be NaN.
-template <class T, class A>
-[[gnu::always_inline]] inline T largest_lane(const xsimd::batch<T, A>& x)
-{
-    constexpr std::size_t count = xsimd::batch<T, A>::size;
-    alignas(A::alignment()) std::array<T, count> values;
-    x.store_aligned(values.data());
-    for (std::size_t half = count / 2; half > 0; half /= 2) {
-        for (std::size_t i = 0; i < half; ++i) {
-            values[i] = values[i] < values[i + half] ? values[i + half] : values[i];
-        }
-    }
-    return values[0];
-}
-
 /// Lanes of storage type S from memory, widened to T. No alignment is asked for.
 template <class Arch, class T, class S>
 [[gnu::always_inline]] inline batch<Arch, T> load_vector(const S* source)

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Rows of storage types into the elements products are made of (kernel/step.hpp): queries as rows, keys as panels of
+// neighbouring keys component by component, values as rows of whole vectors.
+#ifndef SCALEDOT_KERNEL_PACK_HPP
+#define SCALEDOT_KERNEL_PACK_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/prefetch.hpp>
+#include <scaledot/kernel/products.hpp>
+#include <scaledot/kernel/shuffle.hpp>
+#include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/step.hpp>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+SCALEDOT_KERNELS_BEGIN
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// Elements that hold `count` numbers.
+template <class Step>
+constexpr std::size_t steps_of(std::size_t count)
+{
+    return (count + Step::depth - 1) / Step::depth;
+}
+
+/// One element from up to Step::depth numbers; missing ones are 0.
+template <class Step, class S>
+typename Step::element make_element(const S* numbers, std::size_t count)
+{
+    if constexpr (Step::depth == 1) {
+        return count == 0 ? typename Step::element(0) : to_arithmetic<typename Step::element>(*numbers);
+    } else {
+        typename Step::element element = 0;
+        std::memcpy(&element, static_cast<const void*>(numbers), std::min(count, Step::depth) * sizeof(S));
+        return element;
+    }
+}
+
+/// A row of `count` numbers as elements, rounded up to whole elements; of opposite sign where `negate` says so.
+template <class Step, class S>
+void pack_row(const S* numbers, std::size_t count, bool negate, typename Step::element* row)
+{
+    using E = typename Step::element;
+    std::size_t i = 0;
+    if constexpr (Step::depth == 1) {
+        for (; i + Step::lanes <= count; i += Step::lanes) {
+            const auto x = load_vector<typename Step::arch, E>(numbers + i);
+            (negate ? -x : x).store_unaligned(row + i);
+        }
+        for (; i < count; ++i) {
+            const E x = to_arithmetic<E>(numbers[i]);
+            row[i] = negate ? -x : x;
+        }
+    } else {
+        const std::size_t steps = steps_of<Step>(count);
+        if (steps > 0) {
+            row[steps - 1] = 0;
+            std::memcpy(row, static_cast<const void*>(numbers), count * sizeof(S));
+        }
+        for (; negate && i < steps; ++i) {
+            row[i] ^= E{0x80008000u};
+        }
+    }
+}
+
+/// As many keys as a vector has lanes, component by component: packed[i * width + lane] is element i of key `lane`.
+template <class Step, class K>
+void pack_lanes(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std::size_t head_size,
+                typename Step::element* packed, std::size_t width)
+{
+    using E = typename Step::element;
+    constexpr std::size_t group = group_lanes<E>;
+    const std::size_t steps = steps_of<Step>(head_size);
+    std::size_t i = 0;
+    if (count == Step::lanes) {
+        row_prefetcher next(keys + static_cast<std::ptrdiff_t>(Step::lanes) * key_stride, key_stride, head_size);
+        for (; (i + group) * Step::depth <= head_size; i += group) {
+            next.ask(16 * Step::lanes);
+            const auto columns = load_transposed<typename Step::arch, E>(keys + i * Step::depth, key_stride);
+            unroll<group>([&](auto c) { columns[c].store_unaligned(packed + (i + c) * width); });
+        }
+    }
+    for (; i < steps; ++i) {
+        for (std::size_t lane = 0; lane < Step::lanes; ++lane) {
+            const K* key = keys + static_cast<std::ptrdiff_t>(std::min(lane, count - 1)) * key_stride;
+            packed[i * width + lane] =
+                lane < count ? make_element<Step>(key + i * Step::depth, head_size - i * Step::depth) : E(0);
+        }
+    }
+}
+
+/// Packs up to block_keys keys for score_tile: panels of `width` keys, element by element; missing keys are 0.
+template <class Step, class T, class K>
+void pack_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std::size_t head_size,
+               typename Step::element* packed)
+{
+    constexpr std::size_t width = register_tile<typename Step::arch, T>::width;
+    const std::size_t steps = steps_of<Step>(head_size);
+    for (std::size_t first = 0; first < count; first += width, packed += width * steps) {
+        for (std::size_t lane = 0; lane < width; lane += Step::lanes) {
+            const std::size_t from = first + lane;
+            if (from < count) {
+                pack_lanes<Step>(keys + static_cast<std::ptrdiff_t>(from) * key_stride, key_stride,
+                                 std::min(Step::lanes, count - from), head_size, packed + lane, width);
+            } else {
+                for (std::size_t i = 0; i < steps; ++i) {
+                    std::fill_n(packed + i * width + lane, Step::lanes, typename Step::element(0));
+                }
+            }
+        }
+    }
+}
+
+/// Lanes of pairs (low[i], high[i]) of 16 bits each.
+template <std::size_t Lanes, class S>
+[[gnu::always_inline]] inline void interleave_pairs(const S* low, const S* high, bool has_high, std::uint32_t* pairs)
+{
+    auto bits = load_16_bits<Lanes>(low);
+    if (has_high) {
+        bits |= load_16_bits<Lanes>(high) << 16;
+    }
+    std::memcpy(pairs, &bits, sizeof bits);
+}
+
+/// Packs the values of `count` keys: rows of Step::depth keys, component by component, `row_size` components (whole
+/// vectors); missing keys and components are 0.
+template <class Step, class V>
+void pack_values(const V* values, std::ptrdiff_t value_stride, std::size_t count, std::size_t value_size,
+                 std::size_t row_size, typename Step::element* packed)
+{
+    using E = typename Step::element;
+    for (std::size_t first = 0; first < count; first += Step::depth, packed += row_size) {
+        const V* row = values + static_cast<std::ptrdiff_t>(first) * value_stride;
+        if constexpr (Step::depth == 1) {
+            pack_row<Step>(row, value_size, false, packed);
+        } else {
+            const bool has_second = first + 1 < count;
+            const V* second = has_second ? row + value_stride : row;
+            std::size_t c = 0;
+            for (; c + Step::lanes <= value_size; c += Step::lanes) {
+                interleave_pairs<Step::lanes>(row + c, second + c, has_second, packed + c);
+            }
+            for (; c < value_size; ++c) {
+                const E low = std::bit_cast<std::uint16_t>(row[c]);
+                const E high = has_second ? std::bit_cast<std::uint16_t>(second[c]) : std::uint16_t{0};
+                packed[c] = low | high << 16;
+            }
+        }
+        std::fill(packed + value_size, packed + row_size, E(0));
+    }
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
+
+#endif

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Prefetching of rows that are about to be read in an order the machine's own prefetching does not follow: keys that are
+// transposed are touched column by column, values of many components in several passes.
+#ifndef SCALEDOT_KERNEL_PREFETCH_HPP
+#define SCALEDOT_KERNEL_PREFETCH_HPP
+
+#include <scaledot/detail/config.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// Asks for rows a few lines at a time, in the order they lie in memory, into the second-level cache. Nothing is read:
+/// rows past the end of an array do no harm.
+template <class S>
+class row_prefetcher {
+public:
+    row_prefetcher(const S* rows, std::ptrdiff_t stride, std::size_t size)
+        : row_(reinterpret_cast<std::uintptr_t>(rows)), stride_(static_cast<std::uintptr_t>(stride) * sizeof(S)),
+          bytes_(size * sizeof(S))
+    {
+    }
+
+    [[gnu::always_inline]] void ask(std::size_t bytes)
+    {
+        constexpr std::size_t line = 64;
+        for (std::size_t i = 0; i < bytes; i += line) {
+            __builtin_prefetch(reinterpret_cast<const void*>(row_ + done_), 0, 2);
+            done_ += line;
+            if (done_ >= bytes_) {
+                done_ = 0;
+                row_ += stride_;
+            }
+        }
+    }
+
+private:
+    std::uintptr_t row_;
+    std::uintptr_t stride_;
+    std::size_t bytes_;
+    std::size_t done_ = 0;
+};
+
+/// Rows to ask for one after another, a little at a time between pieces of work: a burst would only wait for itself.
+template <class... S>
+class prefetch_queue {
+public:
+    template <std::size_t I, class Element>
+    void add(const Element* rows, std::ptrdiff_t stride, std::size_t count, std::size_t size)
+    {
+        std::get<I>(entries_) = {row_prefetcher<Element>(rows, stride, size), count * size * sizeof(Element)};
+    }
+
+    void ask(std::size_t bytes)
+    {
+        std::apply([&](auto&... entry) { (entry.ask(bytes), ...); }, entries_);
+    }
+
+private:
+    template <class Element>
+    struct entry {
+        row_prefetcher<Element> rows{nullptr, 0, 0};
+        std::size_t left = 0;
+
+        void ask(std::size_t bytes)
+        {
+            const std::size_t now = bytes < left ? bytes : left;
+            rows.ask(now);
+            left -= now;
+        }
+    };
+    std::tuple<entry<S>...> entries_;
+};
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+
+#endif

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Movements of lanes inside registers, written with the compiler's own shuffle: folds of a vector onto itself, and the
+// transposition that turns rows in memory into vectors with a row a lane.
+#ifndef SCALEDOT_KERNEL_SHUFFLE_HPP
+#define SCALEDOT_KERNEL_SHUFFLE_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/unroll.hpp>
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+SCALEDOT_KERNELS_BEGIN
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// Lanes of T in 128 bits: registers of any width are so many of these groups, and shuffles inside them are cheap.
+template <class T>
+inline constexpr std::size_t group_lanes = 16 / sizeof(T);
+
+namespace shuffles {
+
+template <int... Index>
+struct pattern {
+    template <class V>
+    [[gnu::always_inline]] static auto apply(V a, V b)
+    {
+        return __builtin_shufflevector(a, b, Index...);
+    }
+};
+
+template <std::size_t Step, std::size_t Count, class Sequence = std::make_index_sequence<Count>>
+struct rotation;
+template <std::size_t Step, std::size_t Count, std::size_t... I>
+struct rotation<Step, Count, std::index_sequence<I...>> : pattern<static_cast<int>((I + Step) % Count)...> {};
+
+/// Index of result lane i when units of `Unit` lanes are taken in turn from a and from b, from the lower or upper half
+/// of each group of `Group` lanes.
+template <std::size_t Count, std::size_t Group, std::size_t Unit, bool Upper>
+constexpr int interleaved(std::size_t i)
+{
+    const std::size_t in_group = i % Group;
+    const std::size_t unit = in_group / Unit;
+    const std::size_t lane = i / Group * Group + (Upper ? Group / 2 : 0) + unit / 2 * Unit + in_group % Unit;
+    return static_cast<int>(lane + (unit % 2 == 1 ? Count : 0));
+}
+
+template <std::size_t Count, std::size_t Group, std::size_t Unit, bool Upper,
+          class Sequence = std::make_index_sequence<Count>>
+struct interleaving;
+template <std::size_t Count, std::size_t Group, std::size_t Unit, bool Upper, std::size_t... I>
+struct interleaving<Count, Group, Unit, Upper, std::index_sequence<I...>>
+    : pattern<interleaved<Count, Group, Unit, Upper>(I)...> {};
+
+template <std::size_t Count, class Sequence = std::make_index_sequence<2 * Count>>
+struct joining;
+template <std::size_t Count, std::size_t... I>
+struct joining<Count, std::index_sequence<I...>> : pattern<static_cast<int>(I)...> {};
+
+} // namespace shuffles
+
+/// x[0] op x[1] op ..., halves folded onto each other: the same tree on every architecture of this width.
+template <class T, class A, class Operation>
+[[gnu::always_inline]] inline T fold_lanes(xsimd::batch<T, A> x, Operation&& operation)
+{
+    constexpr std::size_t count = xsimd::batch<T, A>::size;
+    const auto fold = [&]<std::size_t Half>(std::integral_constant<std::size_t, Half>) {
+        x = operation(x, xsimd::batch<T, A>(shuffles::rotation<Half, count>::apply(x.data, x.data)));
+    };
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+        (fold(std::integral_constant<std::size_t, (count >> (I + 1))>{}), ...);
+    }(std::make_index_sequence<std::bit_width(count) - 1>{});
+    return x.data[0];
+}
+
+/// x[0] + x[1] + ...
+template <class T, class A>
+[[gnu::always_inline]] inline T sum_of_lanes(const xsimd::batch<T, A>& x)
+{
+    return fold_lanes(x, [](const auto& a, const auto& b) { return a + b; });
+}
+
+/// The largest lane; lanes must not be NaN.
+template <class T, class A>
+[[gnu::always_inline]] inline T largest_lane(const xsimd::batch<T, A>& x)
+{
+    return fold_lanes(x, [](const auto& a, const auto& b) { return larger(a, b); });
+}
+
+/// The group of T at `source`, converted from storage type S; pairs of bfloat16 are taken as they are.
+template <class T, class S>
+[[gnu::always_inline]] inline vector_of_t<T, group_lanes<T>> load_group(const S* source)
+{
+    vector_of_t<T, group_lanes<T>> group;
+    if constexpr (std::is_same_v<S, T> || std::is_same_v<T, std::uint32_t>) {
+        std::memcpy(&group, static_cast<const void*>(source), sizeof group);
+#if defined(__F16C__)
+    } else if constexpr (std::is_same_v<S, xtl::half_float> && std::is_same_v<T, float>) {
+        group = std::bit_cast<decltype(group)>(_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source))));
+#endif
+    } else if constexpr (std::is_same_v<S, bfloat16> && std::is_same_v<T, float>) {
+        group = widen_bfloat16<group_lanes<T>>(source);
+    } else {
+        for (std::size_t i = 0; i < group_lanes<T>; ++i) {
+            group[i] = to_arithmetic<T>(source[i]);
+        }
+    }
+    return group;
+}
+
+/// Groups of Count lanes in all, one from each row: the first from rows + 0 stride, the next from rows + step, ...
+template <class T, std::size_t Count, class S>
+[[gnu::always_inline]] inline vector_of_t<T, Count> load_groups(const S* rows, std::ptrdiff_t step)
+{
+    if constexpr (Count == group_lanes<T>) {
+        return load_group<T>(rows);
+    }
+#if defined(__AVX512F__)
+    else if constexpr (Count == 4 * group_lanes<T>) {
+        // Broadcasts from memory under a mask take no shuffle.
+        const auto group = [&](std::ptrdiff_t row) { return std::bit_cast<__m128>(load_group<T>(rows + row * step)); };
+        __m512 joined = _mm512_broadcast_f32x4(group(0));
+        joined = _mm512_mask_broadcast_f32x4(joined, 0x00f0, group(1));
+        joined = _mm512_mask_broadcast_f32x4(joined, 0x0f00, group(2));
+        joined = _mm512_mask_broadcast_f32x4(joined, 0xf000, group(3));
+        return std::bit_cast<vector_of_t<T, Count>>(joined);
+    }
+#endif
+    else {
+        constexpr std::size_t half = Count / 2;
+        const auto low = load_groups<T, half>(rows, step);
+        const auto high = load_groups<T, half>(rows + static_cast<std::ptrdiff_t>(half / group_lanes<T>)*step, step);
+        return shuffles::joining<half>::apply(low, high);
+    }
+}
+
+/// Transposes a group of components of as many rows as a vector has lanes: vector i of the result holds component i,
+/// lane j of it row j. `rows` points to the first component of the first row, rows are `stride` elements apart.
+template <class Arch, class T, class S>
+[[gnu::always_inline]] inline std::array<batch<Arch, T>, group_lanes<T>> load_transposed(const S* rows,
+                                                                                         std::ptrdiff_t stride)
+{
+    constexpr std::size_t count = lanes<Arch, T>;
+    constexpr std::size_t group = group_lanes<T>;
+    // Row group * l + i goes to group l of vector i, so that transposing inside groups is all there is to do.
+    std::array<vector_of_t<T, count>, group> x;
+    unroll<group>([&](auto i) {
+        x[i] = load_groups<T, count>(rows + static_cast<std::ptrdiff_t>(i) * stride,
+                                     static_cast<std::ptrdiff_t>(group) * stride);
+    });
+    using lower = shuffles::interleaving<count, group, 1, false>;
+    using upper = shuffles::interleaving<count, group, 1, true>;
+    if constexpr (group == 2) {
+        x = {lower::apply(x[0], x[1]), upper::apply(x[0], x[1])};
+    } else {
+        static_assert(group == 4);
+        using lower_pairs = shuffles::interleaving<count, group, 2, false>;
+        using upper_pairs = shuffles::interleaving<count, group, 2, true>;
+        const auto a = lower::apply(x[0], x[1]);
+        const auto b = upper::apply(x[0], x[1]);
+        const auto c = lower::apply(x[2], x[3]);
+        const auto d = upper::apply(x[2], x[3]);
+        x = {lower_pairs::apply(a, c), upper_pairs::apply(a, c), lower_pairs::apply(b, d), upper_pairs::apply(b, d)};
+    }
+    std::array<batch<Arch, T>, group> result;
+    unroll<group>([&](auto i) { result[i] = std::bit_cast<batch<Arch, T>>(x[i]); });
+    return result;
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
+
+#endif

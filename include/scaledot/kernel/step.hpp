@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One step of a matrix product: a broadcast element times a vector of elements, added to sums. Elements are numbers of
+// the arithmetic type, or pairs of bfloat16 where the machine multiplies those.
+#ifndef SCALEDOT_KERNEL_STEP_HPP
+#define SCALEDOT_KERNEL_STEP_HPP
+
+#include <scaledot/bfloat16.hpp>
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/simd.hpp>
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+SCALEDOT_KERNELS_BEGIN
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// a * b + c on numbers of T, rounded once where the machine can.
+template <class Arch, class T>
+struct number_step {
+    using arch = Arch;
+    using element = T;
+    using vector = batch<Arch, T>;
+    using sum = batch<Arch, T>;
+    static constexpr std::size_t lanes = kernel::lanes<Arch, T>;
+    /// Terms of a sum in one step.
+    static constexpr std::size_t depth = 1;
+
+    [[gnu::always_inline]] static vector load(const T* x) { return vector::load_unaligned(x); }
+    [[gnu::always_inline]] static vector broadcast(const T* x) { return vector(*x); }
+    [[gnu::always_inline]] static sum multiply_add(const vector& a, const vector& b, const sum& c)
+    {
+        return kernel::multiply_add(a, b, c);
+    }
+    /// b, or 0 where its term is excluded.
+    [[gnu::always_inline]] static vector without(const vector& b, const bool* excluded)
+    {
+        return *excluded ? vector(T(0)) : b;
+    }
+    /// Writes the weights of keys j ... j + lanes - 1 of a row; returns them as they were written.
+    [[gnu::always_inline]] static sum store_weights(T* row, std::size_t j, const sum& weights)
+    {
+        weights.store_unaligned(row + j);
+        return weights;
+    }
+    /// Multiplies the first `count` weights of a row.
+    static void scale_weights(T* row, std::size_t count, T factor)
+    {
+        for (std::size_t j = 0; j < count; ++j) {
+            row[j] *= factor;
+        }
+    }
+};
+
+#if defined(__AVX512BF16__)
+/// a0 * b0 + a1 * b1 + c on pairs of bfloat16, accumulated in float as vdpbf16ps does: subnormals count as 0.
+template <class Arch>
+struct bfloat16_step {
+    using arch = Arch;
+    using element = std::uint32_t;
+    using vector = batch<Arch, element>;
+    using sum = batch<Arch, float>;
+    static constexpr std::size_t lanes = kernel::lanes<Arch, float>;
+    static constexpr std::size_t depth = 2;
+
+    [[gnu::always_inline]] static vector load(const element* x) { return vector::load_unaligned(x); }
+    [[gnu::always_inline]] static vector broadcast(const element* x) { return vector(*x); }
+    [[gnu::always_inline]] static sum multiply_add(const vector& a, const vector& b, const sum& c)
+    {
+        return sum(_mm512_dpbf16_ps(c.data, std::bit_cast<__m512bh>(a.data), std::bit_cast<__m512bh>(b.data)));
+    }
+    [[gnu::always_inline]] static vector without(const vector& b, const bool* excluded)
+    {
+        return b & vector((excluded[0] ? 0 : 0xffffu) | (excluded[1] ? 0 : 0xffff0000u));
+    }
+    [[gnu::always_inline]] static sum store_weights(element* row, std::size_t j, const sum& weights)
+    {
+        const auto rounded = _mm512_cvtneps_pbh(weights.data);
+        std::memcpy(row + j / depth, &rounded, sizeof rounded);
+        return std::bit_cast<sum>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(std::bit_cast<__m256i>(rounded)), 16));
+    }
+    static void scale_weights(element* row, std::size_t count, float factor)
+    {
+        for (std::size_t i = 0; i < count / depth; ++i) {
+            auto pair = std::bit_cast<std::array<bfloat16, depth>>(row[i]);
+            for (bfloat16& weight : pair) {
+                weight = bfloat16(static_cast<float>(weight) * factor);
+            }
+            row[i] = std::bit_cast<element>(pair);
+        }
+    }
+};
+#endif
+
+/// How attention multiplies: A, B and the arithmetic type decide.
+template <class Arch, class T, class A, class B>
+struct step_for {
+    using type = number_step<Arch, T>;
+};
+#if defined(__AVX512BF16__)
+template <class Arch>
+    requires(Arch::bf16_dot && sizeof(batch<Arch, float>) == 64)
+struct step_for<Arch, float, bfloat16, bfloat16> {
+    using type = bfloat16_step<Arch>;
+};
+#endif
+template <class Arch, class T, class A, class B>
+using step_for_t = typename step_for<Arch, T, A, B>::type;
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
+
+#endif

@@ -2,6 +2,8 @@
 // What attention refuses, and that it says which argument was what and had to be what.
 #include <scaledot/attention.hpp>
 
+#include <scaledot/scores.hpp>
+
 #include "support/attention_cases.hpp"
 
 #include <doctest/doctest.h>
@@ -10,6 +12,7 @@
 #include <cstddef>
 #include <initializer_list>
 #include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -192,6 +195,62 @@ TEST_CASE("attention: an output that shares elements with another argument is re
         says([&] { sd::attention_into(above, below, small, small); }, "the memory of out", "shared with q", "its own"));
     CHECK(says([&] { sd::attention_with_lse_into(memory, xt::view(large, 1), above, small, small); },
                "the memory of lse", "shared with q", "its own"));
+}
+
+TEST_CASE("attention: outputs that share elements with a mask, sinks or key lengths are refused")
+{
+    const auto small = gaussians<float, 3>({1, 4, 4}, 4);
+    auto out = small;
+    auto lse = filled<float, 2>({1, 4}, 0);
+    auto memory = gaussians<float, 3>({1, 4, 4}, 5);
+    auto line = gaussians<float, 2>({1, 4}, 6);
+    const auto kept = memory;
+    const auto kept_line = line;
+
+    const sd::attention_options masked{.mask = memory};
+    const auto mine = std::string("its own");
+    CHECK(says([&] { sd::attention_into(memory, small, small, small, masked); }, "the memory of out",
+               "shared with mask", mine));
+    CHECK(says(
+        [&] {
+            sd::attention_with_lse_into(out, xt::view(memory, xt::all(), xt::all(), 2), small, small, small, masked);
+        },
+        "the memory of lse", "shared with mask", mine));
+    CHECK(says([&] { sd::attention_scores_into(memory, small, small, sd::score_stage::scaled, masked); },
+               "the memory of out", "shared with mask", mine));
+
+    const sd::attention_options with_sinks{.sinks = std::span<const float>(line.data() + 3, 1)};
+    CHECK(says([&] { sd::attention_with_lse_into(out, line, small, small, small, with_sinks); }, "the memory of lse",
+               "shared with sinks", mine));
+    const sd::attention_options sink_in_memory{.sinks = std::span<const float>(memory.data() + 7, 1)};
+    CHECK(says([&] { sd::attention_into(memory, small, small, small, sink_in_memory); }, "the memory of out",
+               "shared with sinks", mine));
+    CHECK(says([&] { sd::attention_scores_into(memory, small, small, sd::score_stage::scaled, sink_in_memory); },
+               "the memory of out", "shared with sinks", mine));
+
+    std::array<std::size_t, 8> lengths = {2, 2};
+    const sd::attention_options cut{.key_lengths = std::span<const std::size_t>(lengths).first(1)};
+    const auto over_lengths = [&] {
+        return xt::adapt(reinterpret_cast<float*>(lengths.data()), 16, xt::no_ownership(),
+                         std::array<std::size_t, 3>{1, 4, 4});
+    };
+    auto sums =
+        xt::adapt(reinterpret_cast<float*>(lengths.data()), 4, xt::no_ownership(), std::array<std::size_t, 2>{1, 4});
+    CHECK(says([&] { sd::attention_into(over_lengths(), small, small, small, cut); }, "the memory of out",
+               "shared with key_lengths", mine));
+    CHECK(says([&] { sd::attention_with_lse_into(out, sums, small, small, small, cut); }, "the memory of lse",
+               "shared with key_lengths", mine));
+    CHECK(says([&] { sd::attention_scores_into(over_lengths(), small, small, sd::score_stage::scaled, cut); },
+               "the memory of out", "shared with key_lengths", mine));
+
+    CHECK(same_bits(memory, kept));
+    CHECK(same_bits(line, kept_line));
+    CHECK(lengths[0] == 2);
+    // between the mask's elements there is room
+    auto comb = gaussians<float, 3>({1, 4, 8}, 7);
+    const auto even = xt::strided_view(comb, {xt::all(), xt::all(), xt::range(0, 8, 2)});
+    CHECK_NOTHROW(sd::attention_into(xt::strided_view(comb, {xt::all(), xt::all(), xt::range(1, 8, 2)}), small, small,
+                                     small, {.mask = even}));
 }
 
 TEST_CASE("attention: views of one buffer that share no element are fine")

@@ -16,7 +16,18 @@
 #include <cstdlib>
 #include <initializer_list>
 #include <new>
+#include <stdexcept>
 #include <vector>
+
+#if __has_include(<xtensor/core/xmath.hpp>)
+#include <xtensor/core/xmath.hpp>
+#include <xtensor/misc/xmanipulation.hpp>
+#include <xtensor/views/xview.hpp>
+#else
+#include <xtensor/xmanipulation.hpp>
+#include <xtensor/xmath.hpp>
+#include <xtensor/xview.hpp>
+#endif
 
 namespace sd = scaledot;
 using namespace test_support;
@@ -25,6 +36,7 @@ namespace {
 
 std::atomic<std::size_t> live_bytes = 0;
 std::atomic<std::size_t> peak_bytes = 0;
+std::atomic<std::size_t> allocations = 0;
 
 /// Memory with its size in front, counted.
 void* counted(std::size_t size, std::size_t alignment)
@@ -35,6 +47,7 @@ void* counted(std::size_t size, std::size_t alignment)
         throw std::bad_alloc();
     }
     *static_cast<std::size_t*>(block) = size;
+    ++allocations;
     const std::size_t now = live_bytes += size;
     std::size_t peak = peak_bytes;
     while (now > peak && !peak_bytes.compare_exchange_weak(peak, now)) {
@@ -163,4 +176,119 @@ TEST_CASE_TEMPLATE("attention: keys and values past a key length are never read,
             }
         }
     }
+}
+
+TEST_CASE_TEMPLATE("attention: nor where keys and values are copied first, their last axis not being contiguous", T,
+                   float, double, xtl::half_float, sd::bfloat16)
+{
+    constexpr std::size_t size = 5;
+    constexpr std::size_t valid = 7;
+    constexpr std::size_t keys = valid + 1100;
+    // every other element of a row counts: the last valid one is the last but one in memory
+    const guarded_memory<T> k(valid * 2 * size, 1100 * 2 * size), v(valid * 2 * size, 1100 * 2 * size);
+    std::fill_n(k.data(), valid * 2 * size, from_double<T>(0.25));
+    std::fill_n(v.data(), valid * 2 * size, from_double<T>(3));
+    const auto view = [&](T* data) {
+        return xt::adapt(data, keys * size, xt::no_ownership(), std::array<std::size_t, 2>{keys, size},
+                         std::array<std::ptrdiff_t, 2>{2 * size, 2});
+    };
+    const auto key = view(k.data());
+    const auto value = view(v.data());
+    const std::vector<std::size_t> lengths = {valid};
+    const auto q = filled<T, 2>({3, size}, 0.5);
+    const auto out = sd::attention(q, key, value, {.key_lengths = lengths});
+    CHECK(std::all_of(out.begin(), out.end(), [](T x) { return std::abs(as_double(x) - 3) <= 1e-5; }));
+    const auto scores = sd::attention_scores(q, key, sd::score_stage::scaled, {.key_lengths = lengths});
+    CHECK(sd::detail::is_negative_infinity(as_double(scores(2, valid))));
+    CHECK(sd::attention_diagnostics(q, key, {.key_lengths = lengths}).visible_keys(2) == valid);
+    const auto both = sd::attention_with_diagnostics(q, key, value, {.key_lengths = lengths});
+    CHECK(same_bits(both.output, out));
+}
+
+TEST_CASE("attention: nothing is read before all shapes are checked, also not what is copied first")
+{
+    const guarded_memory<float> nothing(0, 64);
+    const auto columns = xt::adapt(nothing.data(), 20, xt::no_ownership(), std::array<std::size_t, 2>{4, 5},
+                                   std::array<std::ptrdiff_t, 2>{1, 4});
+    const auto fitting = filled<float, 2>({4, 5}, 1);
+    const auto narrow = filled<float, 2>({4, 3}, 1);
+    auto wide = filled<float, 2>({4, 9}, 0);
+    CHECK_THROWS_AS(sd::attention(columns, narrow, fitting), std::invalid_argument);
+    CHECK_THROWS_AS(sd::attention(narrow, columns, fitting), std::invalid_argument);
+    CHECK_THROWS_AS(sd::attention(fitting, fitting, xt::transpose(columns)), std::invalid_argument);
+    CHECK_THROWS_AS(sd::attention_into(wide, columns, columns, columns), std::invalid_argument);
+    auto lse = filled<float, 1>({9}, 0);
+    auto out = fitting;
+    CHECK_THROWS_AS(sd::attention_with_lse_into(out, lse, columns, columns, columns), std::invalid_argument);
+    CHECK_THROWS_AS(sd::attention(columns, columns, columns, {.softcap = -1}), std::invalid_argument);
+    CHECK_THROWS_AS(sd::attention_scores(columns, narrow, sd::score_stage::scaled), std::invalid_argument);
+    CHECK_THROWS_AS(sd::attention_scores_into(wide, columns, columns, sd::score_stage::scaled), std::invalid_argument);
+    CHECK_THROWS_AS(sd::attention_diagnostics(columns, narrow), std::invalid_argument);
+    CHECK_THROWS_AS(sd::attention_with_diagnostics(columns, columns, narrow, {.scale = 1.0, .softcap = -1}),
+                    std::invalid_argument);
+}
+
+TEST_CASE("attention: of lazy expressions and other layouts only the valid keys of each batch entry are read")
+{
+    constexpr float poison = 12345;
+    const auto q = gaussians<float, 5>({3, 2, 4, 3, 8}, 1);
+    auto k = gaussians<float, 5>({3, 2, 2, 9, 8}, 2);
+    auto v = gaussians<float, 5>({3, 2, 2, 9, 6}, 3);
+    const std::vector<std::size_t> lengths = {4, 0, 9, 1, 7, 3};
+    for (std::size_t entry = 0; entry < 6; ++entry) {
+        xt::view(k, entry / 2, entry % 2, xt::all(), xt::range(lengths[entry], 9)).fill(poison);
+        xt::view(v, entry / 2, entry % 2, xt::all(), xt::range(lengths[entry], 9)).fill(poison);
+    }
+    const sd::attention_options options{.key_lengths = lengths};
+    const auto expected = sd::attention_with_lse(q, k, v, options);
+
+    std::size_t poison_read = 0;
+    const auto watch = [&](float x) {
+        poison_read += x == poison ? 1 : 0;
+        return x;
+    };
+    const auto key = xt::make_lambda_xfunction(watch, k);
+    const auto value = xt::make_lambda_xfunction(watch, v);
+    const auto lazy = sd::attention_with_lse(q, key, value, options);
+    CHECK(same_bits(lazy.output, expected.output));
+    CHECK(same_bits(lazy.lse, expected.lse));
+    CHECK(same_bits(sd::attention_with_diagnostics(q, key, value, options).output, expected.output));
+    CHECK(same_bits(sd::attention_scores(q, key, sd::score_stage::masked, options),
+                    sd::attention_scores(q, k, sd::score_stage::masked, options)));
+    CHECK(poison_read == 0);
+
+    const xt::xarray<float> stored_k = xt::transpose(k, {4, 3, 1, 0, 2}); // [size, keys, batch 2, batch 3, heads]
+    const xt::xarray<float> stored_v = xt::transpose(v, {4, 3, 1, 0, 2});
+    const std::vector<std::size_t> back = {3, 2, 4, 1, 0};
+    const auto other = sd::attention_with_lse(q, xt::transpose(stored_k, back), xt::transpose(stored_v, back), options);
+    CHECK(same_bits(other.output, expected.output));
+    CHECK(same_bits(other.lse, expected.lse));
+}
+
+TEST_CASE("attention: checks that pass allocate nothing")
+{
+    const auto q = filled<float, 4>({2, 4, 0, 8}, 1);
+    const auto k = filled<float, 4>({2, 2, 5, 8}, 1);
+    const auto v = filled<float, 4>({2, 2, 5, 6}, 1);
+    auto out = filled<float, 4>({2, 4, 0, 6}, 1);
+    auto lse = filled<float, 3>({2, 4, 0}, 1);
+    const auto mask = filled<float, 2>({1, 5}, 0);
+    const std::vector<double> sinks(4);
+    const std::vector<std::size_t> lengths = {3, 5};
+    const sd::attention_options options{.mask = mask,
+                                        .causal = true,
+                                        .align = sd::alignment::bottom_right,
+                                        .window_left = 7,
+                                        .key_lengths = lengths,
+                                        .sinks = sinks};
+    const std::size_t before = allocations;
+    sd::attention_with_lse_into(out, lse, q, k, v, options);
+    CHECK(allocations == before);
+
+    auto queries = filled<float, 4>({2, 4, 3, 6}, 1);
+    const std::size_t before_elements = allocations;
+    sd::detail::require_distinct_elements(sd::detail::view_of(queries));
+    sd::detail::require_apart(queries, k, "k");
+    sd::detail::require_apart_from_options(queries, options);
+    CHECK(allocations == before_elements);
 }

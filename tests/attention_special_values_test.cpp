@@ -2,6 +2,8 @@
 // NaN, infinities, zeros, rows without keys and empty arrays in attention.
 #include <scaledot/attention.hpp>
 
+#include <scaledot/diagnostics.hpp>
+
 #include "support/attention_cases.hpp"
 
 #include <doctest/doctest.h>
@@ -10,6 +12,7 @@
 #include <cmath>
 #include <cstddef>
 #include <initializer_list>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -263,6 +266,43 @@ TEST_CASE_TEMPLATE("attention: a sink of NaN or +inf makes its head's rows NaN",
         CHECK(all_nan(row_of(result.output, 0, 3)));
         CHECK(sd::detail::is_nan(static_cast<double>(result.lse(0, 7))));
         CHECK(same(row_of(result.output, 1, 3), row_of(expected.output, 1, 3)));
+    }
+}
+
+TEST_CASE("attention: a finite sink beyond float leaves lse finite, at float's largest number of its sign")
+{
+    const auto q = filled<float, 2>({1, 1}, 1);
+    for (const double sink : {1e300, -1e300}) {
+        const std::vector<double> sinks = {sink};
+        const double largest = std::numeric_limits<float>::max();
+        for (const bool seen : {true, false}) {
+            const auto mask = filled<bool, 1>({1}, seen);
+            const auto result = sd::attention_with_lse(q, q, q, {.mask = mask, .sinks = sinks});
+            const double expected = sink > 0 ? largest : seen ? 1 : -largest;
+            CHECK(static_cast<double>(result.lse(0)) == expected);
+            CHECK(result.output(0, 0) == (sink < 0 && seen ? 1.f : 0.f));
+            const auto diagnostics = sd::attention_diagnostics(q, q, {.mask = mask, .sinks = sinks});
+            CHECK(static_cast<double>(diagnostics.lse(0)) == expected);
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("attention: a finite huge negative mask does not exclude, whatever the score", T, float, double)
+{
+    const T lowest = std::numeric_limits<T>::lowest();
+    const T root = std::sqrt(-lowest) / 300; // scores about 1e-5 of the largest number
+    for (const std::size_t queries : counts{1, 7, 40}) {
+        const auto q = filled<T, 2>({queries, 1}, static_cast<double>(root));
+        const auto k = filled<T, 2>({keys, 1}, static_cast<double>(-root));
+        const auto v = filled<T, 2>({keys, 3}, 3);
+        const auto biases = filled<T, 1>({1}, static_cast<double>(lowest));
+        const auto result = sd::attention_with_lse(q, k, v, {.mask = biases, .scale = 1.0});
+        for (std::size_t i = 0; i < queries; ++i) {
+            CHECK(std::abs(static_cast<double>(result.output(i, 0)) - 3) < 1e-5);
+            CHECK(result.lse(i) == lowest);
+        }
+        const auto diagnostics = sd::attention_diagnostics(q, k, {.mask = biases, .scale = 1.0});
+        CHECK(diagnostics.visible_keys(0) == keys);
     }
 }
 

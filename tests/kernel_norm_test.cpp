@@ -46,8 +46,22 @@ TEST_CASE("is_spoilt: infinity and NaN are, the largest number is not")
     CHECK(is_spoilt({barrier(infinity<double>), 0}));
     CHECK(is_spoilt({barrier(-infinity<double>), barrier(quiet_nan<double>())}));
     const normalization n = spoilt_normalization();
-    CHECK(is_infinite_or_nan(n.unscaled_mean()));
+    CHECK(is_infinite_or_nan(n.unscaled_mean));
     CHECK(is_infinite_or_nan(n.unscaled_inverse));
+}
+
+TEST_CASE("set_mean: of the scaled elements, and of those as they are, also where the scaled ones vanish")
+{
+    normalization n;
+    n.centre.scale = 0x1p-10;
+    set_mean(n, {12, 0x1p-60}, 4, 0x1p10);
+    CHECK(n.centre.mean.high == 3 * 0x1p-20);
+    CHECK(n.centre.mean.low == 0x1p-82);
+    CHECK(n.unscaled_mean == 3 * 0x1p-10);
+    n.centre.scale = 0x1p-500;
+    set_mean(n, {12, 0}, 4, 0x1p1000);
+    CHECK(n.centre.mean.high == 0);
+    CHECK(n.unscaled_mean == 3 * 0x1p-1000);
 }
 
 TEST_CASE("set_inverse: 1 / sqrt(mean square + epsilon), for the scaled elements and for those as they are")

@@ -93,6 +93,30 @@ TEST_CASE_TEMPLATE("unit_temperature: high + low is the difference, exactly", T,
     }
 }
 
+TEST_CASE_TEMPLATE("unit_temperature: exact where the maximum or the logit is of the type's largest magnitude", T,
+                   float, double)
+{
+    constexpr T largest = std::numeric_limits<T>::max();
+    std::mt19937_64 engine(2);
+    std::uniform_real_distribution<double> exponent(-2.0 * std::numeric_limits<T>::digits, -1);
+    std::vector<logits<T>> all;
+    for (int i = 0; i < 5000; ++i) {
+        const T other = static_cast<T>(std::exp2(exponent(engine)) * static_cast<double>(largest));
+        all.push_back({other, largest});
+        all.push_back({-largest, -other});
+        all.push_back({std::nextafter(-largest, T(0)), -other});
+    }
+    if constexpr (sizeof(T) == 4) {
+        all.push_back({1.6170910911646871e37f, largest});
+    }
+    for (const auto& [x, maximum] : all) {
+        const mpfr_number exact = mpfr_number(static_cast<double>(x)) - mpfr_number(static_cast<double>(maximum));
+        const pair<T> z = scaled<T>(unit_temperature{}, x, maximum);
+        REQUIRE((std::bit_cast<bits_of<T>>(z.low) & exponent_mask<T>) != exponent_mask<T>);
+        REQUIRE(!(flushed<T>() < abs(sum_of(z) - exact)));
+    }
+}
+
 TEST_CASE_TEMPLATE(
     "positive_temperature: twice the precision, whatever T, and -inf only where the exact value overflows", T, float,
     double)

@@ -20,6 +20,12 @@
 #include <utility>
 #include <vector>
 
+#if __has_include(<xtensor/misc/xmanipulation.hpp>)
+#include <xtensor/misc/xmanipulation.hpp>
+#else
+#include <xtensor/xmanipulation.hpp>
+#endif
+
 namespace sd = scaledot;
 using namespace test_support;
 
@@ -229,6 +235,48 @@ TEST_CASE("kv_cache: a cache may be given its own keys and values")
     }
 }
 
+TEST_CASE("kv_cache: its own keys and values may be appended after a reset, in any order")
+{
+    const auto check = [](const auto& rearranged) {
+        sd::kv_cache<float> cache({.batch = 2, .heads = 3, .key_size = 4, .value_size = 4});
+        cache.append(rows(k, 0, 9), rows(k, 9, 18));
+        const auto keys = cache.keys();
+        const auto values = cache.values();
+        const dense<float, 4> expected_keys = rearranged(keys);
+        const dense<float, 4> expected_values = rearranged(values);
+        cache.reset();
+        SUBCASE("keys as keys")
+        {
+            cache.append(rearranged(keys), rearranged(values));
+            CHECK(same_bits(dense<float, 4>(cache.keys()), expected_keys));
+            CHECK(same_bits(dense<float, 4>(cache.values()), expected_values));
+        }
+        SUBCASE("keys as values")
+        {
+            cache.append(rearranged(values), rearranged(keys));
+            CHECK(same_bits(dense<float, 4>(cache.keys()), expected_values));
+            CHECK(same_bits(dense<float, 4>(cache.values()), expected_keys));
+        }
+        CHECK(cache.capacity() == 9);
+    };
+    SUBCASE("all")
+    {
+        check([](const auto& x) { return xt::view(x, xt::all(), xt::all(), xt::all()); });
+    }
+    SUBCASE("the last six")
+    {
+        check([](const auto& x) { return xt::view(x, xt::all(), xt::all(), xt::range(3, 9)); });
+    }
+    SUBCASE("backwards")
+    {
+        check([](const auto& x) { return xt::flip(x, 2); });
+    }
+    SUBCASE("other heads")
+    {
+        check([](const auto& x) { return xt::flip(x, 1); });
+    }
+}
+
 TEST_CASE("kv_cache: a copy is independent, a cache moved from is empty and can be used again")
 {
     sd::kv_cache<float> cache(small);
@@ -266,6 +314,16 @@ TEST_CASE("attention over a cache is attention over its keys and values, whateve
         auto out = dense<float, 4>::from_shape({2, 6, 5, 5});
         sd::attention_into(out, q, cache, {.causal = true, .align = sd::alignment::bottom_right});
         CHECK(same_bits(out, expected.output));
+        out.fill(0);
+        auto lse = dense<double, 3>::from_shape({2, 6, 5});
+        sd::attention_with_lse_into(out, lse, q, cache, {.causal = true, .align = sd::alignment::bottom_right});
+        CHECK(same_bits(out, expected.output));
+        CHECK(xt::allclose(lse, expected.lse, 1e-6, 1e-6));
+        auto same = expected.lse;
+        same.fill(0);
+        sd::attention_with_lse_into(xt::view(out, xt::all()), same, q, cache,
+                                    {.causal = true, .align = sd::alignment::bottom_right});
+        CHECK(same_bits(same, expected.lse));
         // leading axes of q are the cache's batch, however they are cut
         const auto q5 = gaussians<float, 5>({1, 2, 6, 5, 4}, 3);
         const auto of_five = sd::attention(q5, cache);

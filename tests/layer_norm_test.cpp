@@ -7,8 +7,10 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <vector>
@@ -348,6 +350,17 @@ TEST_CASE_TEMPLATE("layer_norm: the statistics are the exact ones rounded once, 
     CHECK(result.inverse_standard_deviation.shape(2) == 1);
 }
 
+TEST_CASE("layer_norm: the statistics are right where the elements vanish beside epsilon")
+{
+    for (const double size : {1e-297, 1e-200, 1e-10}) {
+        CAPTURE(size);
+        const xt::xtensor<double, 1> x = {size, 3 * size, 2 * size, 2 * size};
+        const auto result = sd::layer_norm_with_statistics(x, {.epsilon = 1e300});
+        CHECK(std::abs(result.mean(0) - 2 * size) <= 4e-16 * size);
+        CHECK(std::abs(result.inverse_standard_deviation(0) - 1e-150) <= 1e-165);
+    }
+}
+
 TEST_CASE("layer_norm: no rows give no output, rows without elements a mean that is NaN")
 {
     const xt::xtensor<float, 2> no_rows = xt::xtensor<float, 2>::from_shape({0, 5});
@@ -392,4 +405,36 @@ TEST_CASE("layer_norm: bad arguments are named, with what they were and what the
           std::string::npos);
     CHECK(complaint_of([&] { sd::layer_norm_into(x, x, six, xt::view(x, 0, xt::all())); }).find("shared with beta") !=
           std::string::npos);
+}
+
+TEST_CASE("layer_norm: shared or repeated elements are an error also where the last axis is not contiguous")
+{
+    xt::xtensor<float, 2> x = xt::reshape_view(xt::arange<float>(60), {6, 10});
+    const xt::xtensor<float, 2> before = x;
+    const auto columns = [&](std::size_t from) {
+        return xt::transpose(xt::view(x, xt::all(), xt::range(from, from + 6)));
+    };
+    CHECK(complaint_of([&] { sd::layer_norm_into(columns(1), columns(0)); }) ==
+          "scaledot: the memory of out was shared in part with x, must be its own, or exactly that of x");
+    const xt::xtensor<float, 2> other = xt::ones<float>({6, 6});
+    CHECK(complaint_of([&] {
+              sd::layer_norm_into(columns(1), other, xt::view(x, xt::all(), 2));
+          }).find("shared with gamma") != std::string::npos);
+    const xt::xtensor<float, 1> six = xt::ones<float>({6});
+    CHECK(complaint_of([&] {
+              sd::layer_norm_into(columns(1), other, six, xt::view(x, xt::all(), 2));
+          }).find("shared with beta") != std::string::npos);
+    CHECK(x == before);
+
+    std::vector<float> memory(36);
+    const auto strided = [&](std::array<std::ptrdiff_t, 2> strides) {
+        return xt::adapt(memory.data(), 36, xt::no_ownership(), std::array<std::size_t, 2>{6, 6}, strides);
+    };
+    CHECK(complaint_of([&] {
+              sd::layer_norm_into(strided({1, 0}), other);
+          }).find("the stride of axis 1 of out was 0") != std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::layer_norm_into(strided({2, 2}), other);
+          }).find("several indices for one") != std::string::npos);
+    CHECK(complaint_of([&] { sd::layer_norm_into(xt::transpose(x), xt::transpose(x)); }).empty());
 }

@@ -7,8 +7,10 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <vector>
@@ -239,4 +241,22 @@ TEST_CASE("rms_norm: bad arguments are named, with what they were and what they 
           "scaledot: the shape of out was (4, 5), must be (4, 6), that of x");
     CHECK(complaint_of([&] { sd::rms_norm_into(x, x, xt::view(x, 1, xt::all())); }).find("shared with gamma") !=
           std::string::npos);
+}
+
+TEST_CASE("rms_norm: shared or repeated elements are an error also where the last axis is not contiguous")
+{
+    xt::xtensor<float, 2> x = xt::ones<float>({6, 10});
+    const auto columns = [&](std::size_t from) {
+        return xt::transpose(xt::view(x, xt::all(), xt::range(from, from + 6)));
+    };
+    CHECK(complaint_of([&] { sd::rms_norm_into(columns(1), columns(0)); }).find("shared in part with x") !=
+          std::string::npos);
+    std::array<float, 36> memory{};
+    const auto repeated = [&] {
+        return xt::adapt(memory.data(), 36, xt::no_ownership(), std::array<std::size_t, 2>{6, 6},
+                         std::array<std::ptrdiff_t, 2>{2, 2});
+    };
+    CHECK(complaint_of([&] {
+              sd::rms_norm_into(repeated(), xt::xtensor<float, 2>(xt::ones<float>({6, 6})));
+          }).find("several indices for one") != std::string::npos);
 }

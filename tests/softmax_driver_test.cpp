@@ -267,6 +267,43 @@ TEST_CASE("softmax: memory shared in part, or an output that repeats elements, i
     CHECK(same_bits(sd::softmax(repeated()), sd::softmax(xt::xtensor<float, 2>(repeated()))));
 }
 
+TEST_CASE("softmax: shared or repeated elements are an error also where the last axis is not contiguous")
+{
+    const xt::xtensor<float, 2> before = xt::reshape_view(xt::arange<float>(60), {6, 10});
+    xt::xtensor<float, 2> x = before;
+    const auto columns = [&](std::size_t from) {
+        return xt::transpose(xt::view(x, xt::all(), xt::range(from, from + 6)));
+    };
+    CHECK(complaint_of([&] { sd::softmax_into(columns(1), columns(0)); }) ==
+          "scaledot: the memory of out was shared in part with x, must be its own, or exactly that of x");
+    CHECK(complaint_of([&] {
+              sd::log_softmax_into(columns(4), xt::view(x, xt::range(0, 6), xt::range(0, 6)));
+          }).find("shared in part with x") != std::string::npos);
+    CHECK(complaint_of([&] { sd::logsumexp_into(xt::view(x, xt::all(), 3), columns(0)); }).find("shared with x") !=
+          std::string::npos);
+
+    xt::xtensor<float, 1> one = xt::ones<float>({30});
+    const auto strided = [&](std::vector<std::ptrdiff_t> strides) {
+        return xt::strided_view(one, std::vector<std::size_t>{3, 4}, std::move(strides), 0, xt::layout_type::dynamic);
+    };
+    const xt::xtensor<float, 2> logits = xt::ones<float>({3, 4});
+    CHECK(complaint_of([&] {
+              sd::softmax_into(strided({4, 0}), logits);
+          }).find("the stride of axis 1 of out was 0") != std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::log_softmax_into(strided({2, 2}), logits);
+          }).find("several indices for one") != std::string::npos);
+    CHECK(complaint_of([&] {
+              sd::logsumexp_into(strided({2, 2}), xt::xtensor<float, 3>(xt::ones<float>({3, 4, 2})));
+          }).find("several indices for one") != std::string::npos);
+    CHECK(xt::all(xt::equal(one, 1.f)));
+    CHECK(same_bits(x, before));
+
+    const auto all = [&] { return xt::transpose(x); };
+    CHECK(complaint_of([&] { sd::softmax_into(all(), all()); }).empty()); // the very same elements
+    CHECK(complaint_of([&] { sd::softmax_into(x, x + 1.f); }).empty());   // an expression is computed first
+}
+
 TEST_CASE("softmax: axes without elements give results without elements, or logsumexp -inf")
 {
     for (const auto& shape : std::vector<std::vector<std::size_t>>{{0}, {3, 0}, {0, 3}, {2, 0, 4}, {0, 0}}) {

@@ -198,6 +198,19 @@ TEST_CASE_TEMPLATE("softmax: a -inf logit gets probability 0, its logarithm is -
     }
 }
 
+TEST_CASE("log_softmax: finite next to logits of the type's largest magnitude")
+{
+    constexpr float largest = std::numeric_limits<float>::max();
+    const row<float> two = {largest, 1.6170910911646871e37f};
+    const row<float> logarithms = sd::log_softmax(two);
+    CHECK(logarithms(0) == 0);
+    CHECK(logarithms(1) == -3.2411144e38f);
+    constexpr double largest_double = std::numeric_limits<double>::max();
+    const row<double> doubles = {largest_double, 0x1.8p970}; // the difference is halfway between two numbers
+    CHECK(sd::log_softmax(doubles)(0) == 0);
+    CHECK(sd::log_softmax(doubles)(1) == 0x1.8p970 - largest_double);
+}
+
 TEST_CASE_TEMPLATE("softmax: a row of -inf only is NaN, its logsumexp -inf", T, float, double, xtl::half_float,
                    sd::bfloat16)
 {

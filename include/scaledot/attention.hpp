@@ -22,7 +22,8 @@ struct attention_result {
 
 /// out[i] = sum_j p[i,j] v[j],  p[i,:] = softmax_j(mask(softcap(scale q[i].k[j]))), per batch entry and head
 ///
-/// @param out      [batch..., heads, queries, value size], any strides; may not share memory with q, k or v
+/// @param out      [batch..., heads, queries, value size], any strides; may not share memory with another
+///                 argument or with what the options refer to
 /// @param q        [batch..., heads, queries, head size], rank >= 2; rank 2 is one head
 /// @param k        [batch..., key heads, keys, head size]; query head h reads key head h / (heads / key heads)
 /// @param v        [batch..., key heads, keys, value size]
@@ -72,7 +73,8 @@ auto attention_with_lse(const Q& q, const K& k, const V& v, const attention_opti
     return attention_result<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
 }
 
-/// The same, written to out and lse ([batch..., heads, queries], float or double).
+/// The same, written to out and lse ([batch..., heads, queries], float or double, in memory of its own as out). A
+/// finite number beyond lse's type, which a sink may be, becomes its largest of that sign.
 template <class Out, class Lse, detail::tensor Q, detail::tensor K, detail::tensor V>
     requires(detail::in_memory<Out> && detail::in_memory<Lse>)
 void attention_with_lse_into(Out&& out, Lse&& lse, const Q& q, const K& k, const V& v,
@@ -106,6 +108,16 @@ auto attention_with_lse(const Q& q, const kv_cache<T>& cache, const attention_op
     const auto keys = detail::cached_like(q, cache, cache.keys());
     const auto values = detail::cached_like(q, cache, cache.values());
     return attention_with_lse(q, keys, values, options);
+}
+
+template <class Out, class Lse, detail::tensor Q, class T>
+    requires(detail::in_memory<Out> && detail::in_memory<Lse>)
+void attention_with_lse_into(Out&& out, Lse&& lse, const Q& q, const kv_cache<T>& cache,
+                             const attention_options& options = {})
+{
+    const auto keys = detail::cached_like(q, cache, cache.keys());
+    const auto values = detail::cached_like(q, cache, cache.values());
+    attention_with_lse_into(out, lse, q, keys, values, options);
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD

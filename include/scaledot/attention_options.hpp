@@ -28,7 +28,8 @@ enum class score_stage { scaled, capped, masked, probabilities };
 
 /// A view of a mask that broadcasts, from the right, to [batch..., heads, queries, keys]; empty by default. Of bool:
 /// true may attend. Of float, double, half or bfloat16: added to the capped scores; -inf excludes the key as false
-/// does. The container must outlive the call: temporaries that own their elements and lazy expressions do not compile.
+/// does, a finite number never does. The container must outlive the call: temporaries that own their elements and lazy
+/// expressions do not compile.
 class mask_view {
 public:
     mask_view() = default;
@@ -100,6 +101,13 @@ public:
     double operator[](std::size_t head) const
     {
         return std::visit([&](const auto& values) { return static_cast<double>(values[head]); }, values_);
+    }
+
+    /// Calls visit(span) with the logits.
+    template <class Visitor>
+    void visit(Visitor&& visitor) const
+    {
+        std::visit(visitor, values_);
     }
 
 private:

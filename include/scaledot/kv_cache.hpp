@@ -8,6 +8,7 @@
 #include <scaledot/detail/check.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/element.hpp>
+#include <scaledot/detail/overlap.hpp>
 #include <scaledot/detail/view.hpp>
 #include <scaledot/kernel/convert.hpp>
 
@@ -33,7 +34,8 @@ struct kv_cache_options {
 ///
 /// Growth doubles the capacity, so that appending n keys one by one copies each about twice. An append that throws
 /// leaves the cache as it was. A copy has keys and values of its own; a cache moved from is empty. Views from keys()
-/// and values() are valid until the next append, reserve, assignment or move.
+/// and values() are valid until the next append, reserve, assignment or move: reset alone leaves what they show, and
+/// append may be given them, or parts of them, as its arguments.
 template <class T>
 class kv_cache {
     static_assert(detail::element<T>, "scaledot: kv_cache stores float, double, half or bfloat16");
@@ -108,13 +110,15 @@ public:
         if (value.view().extent(-2) != added) {
             detail::reject("the length of v", value.view().extent(-2), detail::text(added, ", that of k"));
         }
-        if (added <= capacity() - length_) {
+        if (added <= capacity() - length_ && !overwrites(key.view(), added) && !overwrites(value.view(), added)) {
             copy_in(key.view(), keys_, key_size(), capacity());
             copy_in(value.view(), values_, value_size(), capacity());
         } else {
             // The old memory lives until the new keys are copied: they may be views of it.
             const std::size_t needed = detail::checked_sum(length_, added, "the length of the cache");
-            const std::size_t room = capacity() > needed / 2 ? 2 * capacity() : needed;
+            const std::size_t room = needed <= capacity()      ? capacity()
+                                     : capacity() > needed / 2 ? 2 * capacity()
+                                                               : needed;
             detail::aligned_buffer<T> keys = resized(keys_, key_size(), room);
             detail::aligned_buffer<T> values = resized(values_, value_size(), room);
             copy_in(key.view(), keys, key_size(), room);
@@ -163,6 +167,23 @@ private:
             detail::reject(detail::text("the shape of ", name), detail::shape_text(x.shape),
                            detail::text("(", options_.batch, ", ", options_.heads, ", length, ", size, ")"));
         }
+    }
+
+    /// The next `added` keys' or values' place in a buffer.
+    detail::strided_view<const T> next(const detail::aligned_buffer<T>& buffer, std::size_t size,
+                                       std::size_t added) const
+    {
+        return {buffer.data() + length_ * size,
+                {lines(), added * size},
+                {static_cast<std::ptrdiff_t>(capacity() * size), 1}};
+    }
+
+    /// Keys or values to append lie where they or the others go: in views from before a reset.
+    template <class S>
+    bool overwrites(const detail::strided_view<S>& source, std::size_t added) const
+    {
+        return detail::overlaps(source, next(keys_, key_size(), added)) ||
+               detail::overlaps(source, next(values_, value_size(), added));
     }
 
     template <class S>

@@ -57,7 +57,7 @@ auto layer_norm_with_statistics(const X& x, const G& gamma, const B& beta, const
     const auto inverse = view_of(result.inverse_standard_deviation);
     norm_into<norm_kind::centred>(result.output, x, gamma, beta, options.axis, options.epsilon,
                                   [&](std::size_t block, const kernel::normalization& n) {
-                                      mean.data[offset_of(mean, block, 0)] = static_cast<statistic>(n.unscaled_mean());
+                                      mean.data[offset_of(mean, block, 0)] = static_cast<statistic>(n.unscaled_mean);
                                       inverse.data[offset_of(inverse, block, 0)] =
                                           static_cast<statistic>(n.unscaled_inverse);
                                   });

@@ -17,7 +17,8 @@ namespace scaledot::inline SCALEDOT_BUILD {
 /// 0. The scores are to the bit those attention computes with. Keys past a key length are never read: -inf in every
 /// stage, probability 0.
 ///
-/// @param out      [batch..., heads, queries, keys]; may not share memory with q or k
+/// @param out      [batch..., heads, queries, keys]; may not share memory with another argument or with what
+///                 the options refer to
 /// @param q, k     as for attention
 /// @param stage    how far to go; options that belong to a later stage are checked, and not applied
 /// @param options  see attention_options

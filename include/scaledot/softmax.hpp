@@ -55,8 +55,8 @@ void softmax_into(Out&& out, const E& x, const softmax_options& options, kernel:
     const std::size_t axis = check_softmax(in.view(), options);
     output<std::remove_reference_t<Out>> result(out);
     require_shape("out", result.view().shape, in.view().shape, "that of x");
-    require_distinct_elements(result.view());
-    require_disjoint_or_identical(result.view(), in.view(), "x");
+    require_distinct_elements(view_of(out));
+    require_apart_or_identical(out, x, "x");
     run_softmax<native_architecture>(in.view(), result.view(), axis, options.temperature, kind);
     result.commit();
 }
@@ -153,8 +153,8 @@ void logsumexp_into(Out&& out, const E& x, const softmax_options& options = {})
     detail::output<std::remove_reference_t<Out>> result(out);
     detail::require_shape("out", result.view().shape, detail::without_axis(in.view().shape, axis),
                           "that of x without the axis");
-    detail::require_distinct_elements(result.view());
-    detail::require_disjoint(result.view(), in.view(), "x");
+    detail::require_distinct_elements(detail::view_of(out));
+    detail::require_apart(out, x, "x");
     detail::run_logsumexp<native_architecture>(in.view(), result.view(), axis, options.temperature);
     result.commit();
 }

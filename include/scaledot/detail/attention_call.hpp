@@ -9,6 +9,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/overlap.hpp>
 #include <scaledot/detail/view.hpp>
+#include <scaledot/kernel/scores.hpp>
 
 #include <cstddef>
 #include <type_traits>
@@ -74,6 +75,21 @@ void drive_attention(const attention_plan& plan, const strided_view<const Q>& q,
     driver.run();
 }
 
+/// Throws when an output shares elements with what the options refer to.
+template <class Out>
+void require_apart_from_options(Out& out, const attention_options& options, const char* name = "out")
+{
+    const auto written = view_of(out);
+    options.mask.visit([&](const auto& mask) { require_disjoint(written, mask, "mask", name); });
+    const auto require_apart_from_line = [&](const auto& values, const char* argument) {
+        using value = typename std::decay_t<decltype(values)>::element_type;
+        const strided_view<value> line{values.data(), {values.size()}, {1}};
+        require_disjoint(written, line, argument, name);
+    };
+    options.sinks.visit([&](const auto& sinks) { require_apart_from_line(sinks, "sinks"); });
+    require_apart_from_line(options.key_lengths, "key_lengths");
+}
+
 template <class Out, class Lse, class Q, class K, class V>
 void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const attention_options& options)
 {
@@ -82,9 +98,9 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
     check_attention_type<V>();
     check_attention_type<Out>();
     constexpr bool with_lse = !std::is_same_v<std::decay_t<Lse>, no_output>;
-    const input<Q> query(q);
-    const input<K> key(k);
-    const input<V> value(v);
+    input<Q> query(q, reading::later);
+    input<K> key(k, reading::later);
+    input<V> value(v, reading::later);
     const attention_plan plan = plan_attention(query.view(), key.view(), options);
     check_values(key.view(), value.view());
 
@@ -96,6 +112,7 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
     require_apart(out, q, "q");
     require_apart(out, k, "k");
     require_apart(out, v, "v");
+    require_apart_from_options(out, options);
 
     const head_view<element_of<Out>> rows{result.view()};
     const std::size_t size = value.view().extent(-1);
@@ -103,6 +120,12 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
     const auto finish = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
         return finish_row<native_architecture>(row, plan.sink(place.head), size,
                                                rows.row(entry, place.head, place.query));
+    };
+    const auto drive = [&](const auto& finish_each) { // once all is checked
+        query.read();
+        key.read(options.key_lengths);
+        value.read(options.key_lengths);
+        drive_attention<native_architecture>(plan, query.view(), key.view(), value.view(), true, false, finish_each);
     };
     if constexpr (with_lse) {
         static_assert(std::is_floating_point_v<element_of<Lse>>, "scaledot: lse needs float or double elements");
@@ -113,14 +136,15 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
         require_apart(lse, k, "k", "lse");
         require_apart(lse, v, "v", "lse");
         require_apart(lse, out, "out", "lse");
+        require_apart_from_options(lse, options, "lse");
         const auto finish_both = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
             *row_element(sums.view(), plan, entry, place) =
-                kernel::to_storage<element_of<Lse>>(kernel::lse_of(finish(entry, place, row)));
+                kernel::in_range<element_of<Lse>>(kernel::lse_of(finish(entry, place, row)));
         };
-        drive_attention<native_architecture>(plan, query.view(), key.view(), value.view(), true, false, finish_both);
+        drive(finish_both);
         sums.commit();
     } else {
-        drive_attention<native_architecture>(plan, query.view(), key.view(), value.view(), true, false, finish);
+        drive(finish);
     }
     result.commit();
 }

@@ -124,6 +124,15 @@ void require_rank(const char* argument, const strided_view<T>& view, std::size_t
     }
 }
 
+template <class T>
+void require_axis(const char* argument, const strided_view<T>& view, std::size_t axis, std::size_t must,
+                  const char* why)
+{
+    if (view.shape[axis] != must) {
+        reject(text("axis ", axis, " of ", argument), view.shape[axis], text(must, ", ", why));
+    }
+}
+
 inline void require_extent(const char* what, std::size_t was, std::size_t must, const char* why)
 {
     if (was != must) {
@@ -195,7 +204,7 @@ attention_plan plan_attention(const strided_view<Q>& q, const strided_view<K>& k
     attention_plan plan;
     plan.options = &options;
     for (std::size_t axis = 0; axis + 3 < q.rank(); ++axis) {
-        require_extent(text("axis ", axis, " of k").c_str(), k.shape[axis], q.shape[axis], "that of q");
+        require_axis("k", k, axis, q.shape[axis], "that of q");
         plan.batch = checked_product(plan.batch, q.shape[axis], "the batch size");
     }
     plan.heads = q.rank() > 2 ? q.extent(-3) : 1;
@@ -223,7 +232,7 @@ void check_values(const strided_view<K>& k, const strided_view<V>& v)
 {
     require_rank("v", v, k.rank());
     for (std::size_t axis = 0; axis + 1 < k.rank(); ++axis) {
-        require_extent(text("axis ", axis, " of v").c_str(), v.shape[axis], k.shape[axis], "that of k");
+        require_axis("v", v, axis, k.shape[axis], "that of k");
     }
 }
 

@@ -8,6 +8,7 @@
 #include <scaledot/detail/overlap.hpp>
 #include <scaledot/executor.hpp>
 #include <scaledot/kernel/diagnostics.hpp>
+#include <scaledot/kernel/scores.hpp>
 #include <scaledot/softmax.hpp>
 
 #include <algorithm>
@@ -59,7 +60,7 @@ void write_figures(Diagnostics& diagnostics, std::size_t row, const kernel::scor
     put(diagnostics.logit_mean, known ? keys.mean : nan);
     put(diagnostics.logit_standard_deviation, known ? std::sqrt(keys.deviation / keys.count) : nan);
     diagnostics.visible_keys.data()[row] = static_cast<std::size_t>(keys.count);
-    put(diagnostics.lse, figures.lse);
+    put(diagnostics.lse, kernel::in_range<T>(figures.lse));
     put(diagnostics.entropy, figures.entropy);
     put(diagnostics.effective_keys, figures.effective_keys);
     put(diagnostics.max_probability, figures.max_probability);
@@ -74,16 +75,19 @@ void diagnose_into(Out&& out, Diagnostics& diagnostics, const Q& q, const K& k, 
 {
     constexpr bool with_values = !std::is_same_v<std::decay_t<Out>, no_output>;
     using T = arithmetic_t<element_of<Q>, element_of<K>, element_of<V>>;
-    const input<Q> query(q);
-    const input<K> key(k);
-    const input<V> value(v);
+    input<Q> query(q, reading::later);
+    input<K> key(k, reading::later);
     const attention_plan plan = plan_attention(query.view(), key.view(), options);
     const auto write = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
         const std::size_t flat = (entry * plan.heads + place.head) * plan.queries + place.query;
         write_figures(diagnostics, flat, *row.statistics, plan.sink(place.head));
     };
     if constexpr (with_values) {
+        input<V> value(v, reading::later);
         check_values(key.view(), value.view());
+        query.read();
+        key.read(options.key_lengths);
+        value.read(options.key_lengths);
         const head_view<element_of<Out>> rows{view_of(out)};
         const std::size_t size = value.view().extent(-1);
         const auto finish = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
@@ -92,7 +96,9 @@ void diagnose_into(Out&& out, Diagnostics& diagnostics, const Q& q, const K& k, 
         };
         drive_attention<native_architecture>(plan, query.view(), key.view(), value.view(), true, true, finish);
     } else {
-        drive_attention<native_architecture>(plan, query.view(), key.view(), value.view(), false, true, write);
+        query.read();
+        key.read(options.key_lengths);
+        drive_attention<native_architecture>(plan, query.view(), key.view(), key.view(), false, true, write);
     }
 }
 

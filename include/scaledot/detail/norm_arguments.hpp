@@ -19,18 +19,19 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 template <class P>
 class norm_parameter {
 public:
-    explicit norm_parameter(const P& parameter) : in_(parameter) {}
+    explicit norm_parameter(const P& parameter) : parameter_(parameter), in_(parameter) {}
 
     const auto& view() const { return in_.view(); }
 
-    template <class O>
-    void check(const char* name, const shape_vector& normalized, const strided_view<O>& out) const
+    template <class Out>
+    void check(const char* name, const shape_vector& normalized, Out& out) const
     {
         require_shape(name, view().shape, normalized, "that of x from axis on");
-        require_disjoint(out, view(), name);
+        require_apart(out, parameter_, name);
     }
 
 private:
+    const P& parameter_;
     input<P> in_;
 };
 
@@ -41,8 +42,8 @@ public:
 
     no_parameter view() const { return {}; }
 
-    template <class O>
-    void check(const char*, const shape_vector&, const strided_view<O>&) const
+    template <class Out>
+    void check(const char*, const shape_vector&, Out&) const
     {
     }
 };
@@ -80,10 +81,10 @@ void norm_into(Out&& out, const X& x, const G& gamma, const B& beta, std::ptrdif
     const norm_parameter<G> factor(gamma);
     const norm_parameter<B> summand(beta);
     require_shape("out", result.view().shape, shape, "that of x");
-    require_distinct_elements(result.view());
-    require_disjoint_or_identical(result.view(), in.view(), "x");
-    factor.check("gamma", normalized, result.view());
-    summand.check("beta", normalized, result.view());
+    require_distinct_elements(view_of(out));
+    require_apart_or_identical(out, x, "x");
+    factor.check("gamma", normalized, out);
+    summand.check("beta", normalized, out);
     run_norm<native_architecture, Kind, arithmetic>(result.view(), in.view(), factor.view(), summand.view(), first,
                                                     epsilon, report);
     result.commit();

@@ -104,19 +104,22 @@ kernel::normalization block_normalization(const S* block, const strided_view<con
         }
     };
     kernel::normalization n;
+    double sum_scale = 1;
     if constexpr (Pairs) {
         kernel::batch<Arch, std::int64_t> largest(0);
         each([&](const S* segment) { kernel::accumulate_magnitude<Arch>(segment, length, largest); });
-        n.centre.scale = kernel::norm_scale(kernel::reduce_magnitude(largest), epsilon);
+        const std::int64_t magnitude = kernel::reduce_magnitude(largest);
+        n.centre.scale = kernel::norm_scale(magnitude, epsilon);
+        sum_scale = kernel::scale_for(kernel::finite_magnitude(magnitude));
     }
     if constexpr (Kind == norm_kind::centred) {
         kernel::pair<V> sum{V(0), V(0)};
-        each([&](const S* segment) { kernel::accumulate_sum<Arch, Pairs>(segment, length, n.centre.scale, sum); });
+        each([&](const S* segment) { kernel::accumulate_sum<Arch, Pairs>(segment, length, sum_scale, sum); });
         const kernel::pair<double> total = kernel::reduce(sum);
         if (elements == 0 || kernel::is_spoilt(total)) {
             return kernel::spoilt_normalization();
         }
-        n.centre.mean = kernel::divide(total, elements);
+        kernel::set_mean(n, total, elements, sum_scale);
     }
     kernel::pair<V> squares{V(0), V(0)};
     each([&](const S* segment) { kernel::accumulate_squares<Arch, Pairs>(segment, length, n.centre, squares); });

@@ -87,10 +87,10 @@ bool identical(const strided_view<A>& a, const strided_view<B>& b)
 template <class T>
 bool axes_nest(const strided_view<T>& view)
 {
-    std::vector<std::pair<std::size_t, std::size_t>> axes; // step, extent
+    xt::svector<std::pair<std::size_t, std::size_t>, 4> axes; // step, extent; on the stack up to rank 4
     for (std::size_t axis = 0; axis < view.rank(); ++axis) {
         if (view.shape[axis] > 1) {
-            axes.emplace_back(static_cast<std::size_t>(std::abs(view.strides[axis])), view.shape[axis]);
+            axes.push_back({static_cast<std::size_t>(std::abs(view.strides[axis])), view.shape[axis]});
         }
     }
     std::sort(axes.begin(), axes.end());
@@ -153,6 +153,15 @@ void require_disjoint_or_identical(const strided_view<A>& out, const strided_vie
     if (!identical(out, in) && overlaps(out, in)) {
         reject("the memory of out", text("shared in part with ", argument),
                text("its own, or exactly that of ", argument));
+    }
+}
+
+/// The same of expressions, by the memory they live in; a lazy expression has none.
+template <class Out, class In>
+void require_apart_or_identical(Out& out, const In& in, const char* argument)
+{
+    if constexpr (in_memory<const In&>) {
+        require_disjoint_or_identical(view_of(out), view_of(in), argument);
     }
 }
 

@@ -126,8 +126,8 @@ void scores_into(Out& out, const Q& q, const K& k, score_stage stage, const atte
     using Arch = native_architecture;
     using T = arithmetic_t<element_of<Q>, element_of<K>>;
     using worker = scores_worker<Arch, T, element_of<Q>, element_of<K>>;
-    const input<Q> query(q);
-    const input<K> key(k);
+    input<Q> query(q, reading::later);
+    input<K> key(k, reading::later);
     const attention_plan plan = plan_attention(query.view(), key.view(), options);
     output<std::remove_reference_t<Out>> result(out);
     shape_vector expected = query.view().shape;
@@ -136,6 +136,9 @@ void scores_into(Out& out, const Q& q, const K& k, score_stage stage, const atte
     require_distinct_elements(view_of(out));
     require_apart(out, q, "q");
     require_apart(out, k, "k");
+    require_apart_from_options(out, options);
+    query.read();
+    key.read(options.key_lengths);
 
     const head_view<element_of<Out>> rows{result.view()};
     const std::size_t rows_of_head = checked_product(plan.group(), plan.queries, "the rows of a head");

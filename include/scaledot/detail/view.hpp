@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -126,6 +127,23 @@ bool last_axis_contiguous(const strided_view<T>& view)
     return view.rank() == 0 || view.extent(-1) <= 1 || view.stride(-1) == 1;
 }
 
+/// Walks the offsets of a view's leading axes (all but the last `inner`) in row-major order.
+template <class T>
+std::ptrdiff_t offset_of(const strided_view<T>& view, std::size_t flat, std::size_t inner)
+{
+    std::ptrdiff_t offset = 0;
+    for (std::size_t axis = view.rank() - inner; axis-- > 0;) {
+        const std::size_t extent = view.shape[axis];
+        offset += static_cast<std::ptrdiff_t>(flat % extent) * view.strides[axis];
+        flat /= extent;
+    }
+    return offset;
+}
+
+/// When an argument that must be copied is: with its declaration, or once read() is called, until when its view is good
+/// for its shape only.
+enum class reading { now, later };
+
 /// An argument that is read: used in place when its last axis is contiguous, copied to a row-major array otherwise
 /// (lazy expressions and views with another innermost axis).
 template <tensor E>
@@ -133,16 +151,18 @@ class input {
 public:
     using value_type = element_of<E>;
 
-    explicit input(const E& e)
+    explicit input(const E& e, reading when = reading::now) : source_(e)
     {
         if constexpr (in_memory<const E&>) {
             view_ = view_of(e);
-            if (last_axis_contiguous(view_)) {
-                return;
-            }
+            in_place_ = last_axis_contiguous(view_);
+        } else {
+            view_.shape.assign(e.shape().begin(), e.shape().end());
+            view_.strides.resize(view_.rank());
         }
-        copy_.emplace(e);
-        view_ = view_of(std::as_const(*copy_));
+        if (when == reading::now) {
+            read();
+        }
     }
 
     input(const input&) = delete;
@@ -150,8 +170,60 @@ public:
 
     const strided_view<const value_type>& view() const { return view_; }
 
+    /// Reads what must be copied.
+    void read()
+    {
+        if (!in_place_) {
+            copy_.emplace(source_);
+            view_ = view_of(std::as_const(*copy_));
+        }
+    }
+
+    /// The same of [batch..., heads, length, size], where of batch entry b only the first lengths[b] rows of each head
+    /// may be read; none of them is left out when there are no lengths.
+    void read(std::span<const std::size_t> lengths)
+    {
+        if (lengths.empty()) {
+            read();
+        } else if (!in_place_) {
+            copy_.emplace(copy::from_shape(view_.shape));
+            const std::size_t heads = view_.rank() > 2 ? view_.extent(-3) : 1;
+            for (std::size_t line = 0; line < lengths.size() * heads; ++line) {
+                for (std::size_t row = 0; row < lengths[line / heads]; ++row) {
+                    copy_row(line * view_.extent(-2) + row);
+                }
+            }
+            view_ = view_of(std::as_const(*copy_));
+        }
+    }
+
 private:
-    std::optional<xt::xarray<value_type, xt::layout_type::row_major>> copy_;
+    using copy = xt::xarray<value_type, xt::layout_type::row_major>;
+
+    void copy_row(std::size_t row)
+    {
+        const std::size_t size = view_.extent(-1);
+        value_type* const target = copy_->data() + row * size;
+        if constexpr (in_memory<const E&>) {
+            const value_type* source = view_.data + offset_of(view_, row, 1);
+            for (std::size_t i = 0; i < size; ++i) {
+                target[i] = source[static_cast<std::ptrdiff_t>(i) * view_.stride(-1)];
+            }
+        } else {
+            shape_vector index(view_.rank());
+            for (std::size_t axis = view_.rank() - 1; axis-- > 0; row /= view_.shape[axis]) {
+                index[axis] = row % view_.shape[axis];
+            }
+            for (std::size_t i = 0; i < size; ++i) {
+                index[view_.rank() - 1] = i;
+                target[i] = source_.element(index.begin(), index.end());
+            }
+        }
+    }
+
+    const E& source_;
+    bool in_place_ = false;
+    std::optional<copy> copy_;
     strided_view<const value_type> view_;
 };
 
@@ -203,19 +275,6 @@ void require_shape(const char* argument, const Shape& shape, const Expected& exp
     if (!equal) {
         reject(text("the shape of ", argument), shape_text(shape), text(shape_text(expected), ", ", why));
     }
-}
-
-/// Walks the offsets of a view's leading axes (all but the last `inner`) in row-major order.
-template <class T>
-std::ptrdiff_t offset_of(const strided_view<T>& view, std::size_t flat, std::size_t inner)
-{
-    std::ptrdiff_t offset = 0;
-    for (std::size_t axis = view.rank() - inner; axis-- > 0;) {
-        const std::size_t extent = view.shape[axis];
-        offset += static_cast<std::ptrdiff_t>(flat % extent) * view.strides[axis];
-        flat /= extent;
-    }
-    return offset;
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::detail

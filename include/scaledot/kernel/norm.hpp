@@ -25,16 +25,30 @@ struct normalization {
     kernel::centre centre;
     pair<double> inverse{1, 0};
     double unscaled_inverse = 1;
-
-    double unscaled_mean() const { return centre.mean.high / centre.scale; }
+    double unscaled_mean = 0;
 };
+
+/// The magnitude whose bits are reduce_magnitude's; 0 for infinity and NaN.
+inline double finite_magnitude(std::int64_t largest)
+{
+    return largest < exponent_mask<double> ? std::bit_cast<double>(largest) : 0;
+}
 
 /// The scale of elements of type double, for which neither their squares nor epsilon overflow or vanish where they
 /// count; `largest` is reduce_magnitude's.
 inline double norm_scale(std::int64_t largest, double epsilon)
 {
-    const double magnitude = largest < exponent_mask<double> ? std::bit_cast<double>(largest) : 0;
-    return scale_for(std::max(magnitude, std::sqrt(epsilon)));
+    return scale_for(std::max(finite_magnitude(largest), std::sqrt(epsilon)));
+}
+
+/// Sets the mean from the sum of `count` elements times sum_scale, which is at least the scale and not less for the
+/// sake of epsilon: the mean itself stays, where beside epsilon all elements vanish.
+inline void set_mean(normalization& n, const pair<double>& sum, double count, double sum_scale)
+{
+    const pair<double> mean = divide(sum, count);
+    const double factor = n.centre.scale / sum_scale;
+    n.centre.mean = {mean.high * factor, mean.low * factor};
+    n.unscaled_mean = mean.high / sum_scale;
 }
 
 /// True when a sum is infinite or NaN: then one of its elements was.
@@ -47,7 +61,7 @@ inline bool is_spoilt(const pair<double>& sum)
 inline normalization spoilt_normalization()
 {
     const double nan = barrier(quiet_nan<double>());
-    return {{1, {nan, nan}}, {nan, nan}, nan};
+    return {{1, {nan, nan}}, {nan, nan}, nan, nan};
 }
 
 /// The sum of all lanes; without pairs there is nothing in the lower parts.

@@ -47,7 +47,7 @@ void softcap_row(T* scores, std::size_t count, T cap)
 }
 
 /// Applies a mask row whose elements are `step` apart: false or -inf makes the score -inf, whatever it was; other
-/// numbers are added.
+/// numbers are added. The sum of two finite numbers stays finite, at most the largest number: only -inf excludes.
 template <class T, class M>
 void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step)
 {
@@ -55,9 +55,20 @@ void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step)
         if constexpr (std::is_same_v<M, bool>) {
             scores[j] = *mask ? scores[j] : negative_infinity<T>;
         } else {
+            using I = bits_of<T>;
             const T bias = in_range<T>(*mask);
-            const bool excludes = std::bit_cast<bits_of<T>>(bias) == negative_infinity_bits<T>;
-            scores[j] = excludes ? negative_infinity<T> : scores[j] + bias;
+            const auto bias_bits = std::bit_cast<I>(bias);
+            const auto score_bits = std::bit_cast<I>(scores[j]);
+#if defined(__FAST_MATH__) // infinities must be hidden there; elsewhere barriers would keep the loop from vectors
+            const T sum = barrier(barrier(scores[j]) + barrier(bias));
+#else
+            const T sum = scores[j] + bias;
+#endif
+            const auto sum_bits = std::bit_cast<I>(sum);
+            const auto finite = [](I bits) { return (bits & exponent_mask<T>) == exponent_mask<T> ? I(0) : I(1); };
+            const I overflow = (I(1) - finite(sum_bits)) & finite(bias_bits) & finite(score_bits);
+            const I bounded = sum_bits - overflow; // the bits before infinity's are those of the largest number
+            scores[j] = std::bit_cast<T>(bias_bits == negative_infinity_bits<T> ? bias_bits : bounded);
         }
     }
 }

@@ -21,7 +21,14 @@ struct unit_temperature {
     template <class B>
     [[gnu::always_inline]] pair<B> scaled(const B& x, const B& maximum) const
     {
-        return two_difference(x, maximum);
+        // two_difference, where the maximum's own part comes out as -inf when it is the type's largest number and the
+        // difference was rounded to even beyond it: the true part is that number again.
+        const B difference = barrier(B(x - maximum));
+        const B of_maximum =
+            larger(barrier(B(difference - x)), B(std::numeric_limits<typename B::value_type>::lowest()));
+        const B of_x = barrier(B(difference - of_maximum));
+        const B rest = barrier(B(barrier(B(-maximum)) - of_maximum));
+        return {difference, barrier(B(barrier(B(x - of_x)) + rest))};
     }
 };
 

@@ -91,8 +91,8 @@ TEST_CASE_TEMPLATE("load_transposed: vector i holds component i of a row a lane,
     const auto check = [&]<class T>(T) {
         constexpr auto rows = static_cast<std::ptrdiff_t>(lanes<arch, T>);
         constexpr auto group = static_cast<std::ptrdiff_t>(group_lanes<T>);
-        for (const std::ptrdiff_t stride : {group, group + 1, group + 13, -group, -group - 5, std::ptrdiff_t{1000},
-                                            std::ptrdiff_t{0}}) {
+        for (const std::ptrdiff_t stride :
+             {group, group + 1, group + 13, -group, -group - 5, std::ptrdiff_t{1000}, std::ptrdiff_t{0}}) {
             // Rows end where the memory ends; with a negative stride the first one is last.
             const std::ptrdiff_t between = (rows - 1) * std::abs(stride);
             const auto count = static_cast<std::size_t>(between + group);
@@ -136,8 +136,8 @@ TEST_CASE_TEMPLATE("load_transposed: pairs of 16 bits move together, as they are
             columns[static_cast<std::size_t>(c)].store_unaligned(column.data());
             for (std::ptrdiff_t row = 0; row < rows; ++row) {
                 const S* const pair = memory.data() + first + row * stride + 2 * c;
-                const std::uint32_t expected = std::bit_cast<std::uint16_t>(pair[0]) |
-                                               std::uint32_t{std::bit_cast<std::uint16_t>(pair[1])} << 16;
+                const std::uint32_t expected =
+                    std::bit_cast<std::uint16_t>(pair[0]) | std::uint32_t{std::bit_cast<std::uint16_t>(pair[1])} << 16;
                 REQUIRE(column[static_cast<std::size_t>(row)] == expected);
             }
         }

@@ -112,8 +112,13 @@ TEST_CASE_TEMPLATE("simd: shift_left multiplies bit patterns by powers of two, t
 TEST_CASE_TEMPLATE("simd: larger and smaller choose lane by lane, also between infinities", T, float, double)
 {
     using V = batch<arch, T>;
-    const std::vector<T> numbers = {barrier(negative_infinity<T>), std::numeric_limits<T>::lowest(), T(-1), T(0),
-                                    std::numeric_limits<T>::min(), T(2), barrier(infinity<T>)}; // in order
+    const std::vector<T> numbers = {barrier(negative_infinity<T>),
+                                    std::numeric_limits<T>::lowest(),
+                                    T(-1),
+                                    T(0),
+                                    std::numeric_limits<T>::min(),
+                                    T(2),
+                                    barrier(infinity<T>)}; // in order
     const auto bits = [](T x) { return std::bit_cast<bits_of<T>>(x); };
     for (std::size_t i = 0; i < numbers.size(); ++i) {
         for (std::size_t j = 0; j < numbers.size(); ++j) {

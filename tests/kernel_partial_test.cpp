@@ -334,11 +334,22 @@ TEST_CASE_TEMPLATE("write_row: a row with one key of weight 1 is that key's valu
     }
 }
 
-TEST_CASE_TEMPLATE("write_row: a row that is NaN is written as NaN", T, float, double)
+TEST_CASE_TEMPLATE("write_row: a row or a sink that is NaN, or a sink of +inf, makes all of it NaN", T, float, double)
 {
     constexpr std::size_t size = kernel::lanes<arch, T> + 1;
-    partial<T> p(T(1), nan_of<T>(), nan_of<T>());
-    std::vector<T> written(size, T(99));
-    kernel::write_row<arch>(p.row(), kernel::total_of(p.row(), 0.0), size, written.data());
-    CHECK(all_nan(written));
+    struct {
+        T output, maximum, sum;
+        double sink;
+    } const cases[] = {
+        {nan_of<T>(), nan_of<T>(), nan_of<T>(), minus_infinity_of<double>()},
+        {nan_of<T>(), nan_of<T>(), nan_of<T>(), 0.5},
+        {T(1), T(2), T(3), nan_of<double>()},
+        {T(1), T(2), T(3), infinity_of<double>()},
+    };
+    for (const auto& c : cases) {
+        partial<T> p(kernel::barrier(c.output), kernel::barrier(c.maximum), kernel::barrier(c.sum));
+        std::vector<T> written(size, T(99));
+        kernel::write_row<arch>(p.row(), kernel::total_of(p.row(), kernel::barrier(c.sink)), size, written.data());
+        CHECK(all_nan(written));
+    }
 }

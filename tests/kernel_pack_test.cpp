@@ -113,7 +113,7 @@ public:
     }
 
 private:
-    static element untouched() { return static_cast<element>(4711); }
+    static element untouched() { return static_cast<element>(0x47114711); }
 
     std::size_t count_;
     std::vector<element> elements_;

@@ -7,11 +7,9 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <initializer_list>
 #include <limits>
 #include <type_traits>
@@ -215,7 +213,9 @@ struct pairs {
 
     pairs(std::size_t count, unsigned seed) : numbers(::numbers<sd::bfloat16>(2 * count, seed)), elements(count)
     {
-        std::memcpy(elements.data(), static_cast<const void*>(numbers.data()), 4 * count);
+        for (std::size_t i = 0; i < count; ++i) {
+            elements[i] = numbers[2 * i].bits() | std::uint32_t{numbers[2 * i + 1].bits()} << 16;
+        }
     }
     double operator()(std::size_t element, std::size_t half) const { return as_double(numbers[2 * element + half]); }
 };

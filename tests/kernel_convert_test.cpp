@@ -8,6 +8,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <random>
 #include <type_traits>
@@ -53,8 +54,8 @@ auto raw(T x)
 template <class T>
 bool is_nan_of(T x)
 {
-    const auto value = to_arithmetic<double>(x);
-    return value != value;
+    const auto bits = std::bit_cast<std::uint64_t>(to_arithmetic<double>(x)); // -ffast-math compares no NaN
+    return (bits & 0x7fffffffffffffffu) > 0x7ff0000000000000u;
 }
 
 } // namespace
@@ -137,4 +138,86 @@ TEST_CASE_TEMPLATE("narrow: a vector is written as one number at a time would be
     };
     check(double{});
     check(float{});
+}
+
+namespace {
+
+/// x as a half by distances: the nearer of its neighbours among all halves, the even one halfway between.
+std::uint16_t nearest_half(float x)
+{
+    const auto bits = std::bit_cast<std::uint32_t>(x);
+    const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
+    if ((bits & 0x7fffffffu) >= 0x7f800000u) {
+        const bool nan = (bits & 0x7fffffu) != 0; // quiet, with the upper bits of its payload
+        return static_cast<std::uint16_t>(sign | 0x7c00u | (nan ? 0x200u | ((bits >> 13) & 0x3ffu) : 0u));
+    }
+    const double magnitude = std::abs(static_cast<double>(x));
+    std::uint32_t lower = 0; // the last half not above it
+    for (std::uint32_t step = 0x4000u; step > 0; step /= 2) {
+        if (lower + step <= 0x7bffu && half_value(lower + step) <= magnitude) {
+            lower += step;
+        }
+    }
+    const double above = lower == 0x7bffu ? 65536.0 : half_value(lower + 1);
+    const double down = magnitude - half_value(lower);
+    const double up = above - magnitude;
+    return static_cast<std::uint16_t>(sign | (down < up || (down == up && lower % 2 == 0) ? lower : lower + 1));
+}
+
+/// Floats of every exponent and sign, ties and their neighbours among them, and NaN of many payloads.
+std::vector<float> floats_of_every_exponent()
+{
+    std::vector<float> x;
+    std::mt19937 engine(4);
+    for (std::uint32_t exponent = 0; exponent < 512; ++exponent) {
+        for (const std::uint32_t fraction : {0u, 1u, 0x0fffu, 0x1000u, 0x1001u, 0x2000u, 0x2fffu, 0x3000u, 0x3001u,
+                                             0x3fffffu, 0x400000u, 0x400001u, 0x7fefffu, 0x7ff000u, 0x7fffffu}) {
+            x.push_back(std::bit_cast<float>(exponent << 23 | fraction));
+        }
+        for (int i = 0; i < 49; ++i) {
+            // Fractions that end in a tie at some bit: those of subnormal halves are shorter.
+            const std::uint32_t end = static_cast<std::uint32_t>(i) % 24;
+            const std::uint32_t fraction = ((engine() << end) | (end > 0 ? 1u << (end - 1) : 0u)) & 0x7fffffu;
+            x.push_back(std::bit_cast<float>(exponent << 23 | fraction));
+        }
+    }
+    return x;
+}
+
+} // namespace
+
+TEST_CASE("narrow: float to half is the nearest, ties to even, in vectors bit for bit as for one number")
+{
+    using V = batch<sd::native_architecture, float>;
+    const auto x = floats_of_every_exponent();
+    static_assert(512 % V::size == 0);
+    for (std::size_t i = 0; i < x.size(); i += V::size) {
+        std::array<xtl::half_float, V::size> halves;
+        narrow(halves.data(), V::load_unaligned(x.data() + i));
+        for (std::size_t lane = 0; lane < V::size; ++lane) {
+            CAPTURE(std::bit_cast<std::uint32_t>(x[i + lane]));
+            REQUIRE(raw(halves[lane]) == nearest_half(x[i + lane]));
+            REQUIRE(raw(halves[lane]) == float_to_half(x[i + lane]));
+        }
+    }
+}
+
+TEST_CASE("widen_bfloat16 and load_16_bits: 4 lanes or a vector, every pattern, NaN too, at any alignment")
+{
+    std::vector<sd::bfloat16> numbers(65536 + 16);
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+        numbers[i] = sd::bfloat16::from_bits(static_cast<std::uint16_t>(i));
+    }
+    const auto check = [&]<std::size_t Count>(std::integral_constant<std::size_t, Count>) {
+        for (std::size_t i = 0; i < 65536; i += Count + 1) {
+            const auto floats = std::bit_cast<std::array<std::uint32_t, Count>>(widen_bfloat16<Count>(&numbers[i]));
+            const auto bits = std::bit_cast<std::array<std::uint32_t, Count>>(load_16_bits<Count>(&numbers[i]));
+            for (std::size_t lane = 0; lane < Count; ++lane) {
+                REQUIRE(bits[lane] == ((i + lane) & 0xffffu));
+                REQUIRE(floats[lane] == bits[lane] << 16);
+            }
+        }
+    };
+    check(std::integral_constant<std::size_t, 4>{});
+    check(std::integral_constant<std::size_t, lanes<sd::native_architecture, float>>{});
 }

@@ -6,8 +6,10 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 #include <limits>
 #include <vector>
@@ -134,6 +136,44 @@ TEST_CASE_TEMPLATE("statistics_of_block: nothing visible is empty; NaN or +inf a
             CHECK(s.invalid);
             CHECK(s.count == 9);
         }
+    }
+}
+
+TEST_CASE_TEMPLATE("statistics_of_scaled_block: those of the scores times the factor, up to a whole block", T, float,
+                   double)
+{
+    const auto same = [](double a, double b) {
+        return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
+    };
+    for (const std::size_t count : std::initializer_list<std::size_t>{0, 1, 2, 7, 64, 67, kernel::block_keys}) {
+        for (const T factor : {T(1), T(0.125), T(0.3), T(1e-3)}) {
+            const auto scores = scores_of<T>(count, static_cast<unsigned>(count + 1), 10);
+            auto scaled = scores;
+            std::transform(scaled.begin(), scaled.end(), scaled.begin(), [&](T score) { return score * factor; });
+            const auto a = kernel::statistics_of_scaled_block<arch>(scores.data(), count, factor);
+            const auto b = kernel::statistics_of_block<arch>(scaled.data(), count);
+            CHECK(same(a.maximum, b.maximum));
+            CHECK(same(a.minimum, b.minimum));
+            CHECK(same(a.count, b.count));
+            CHECK(same(a.mean, b.mean));
+            CHECK(same(a.deviation, b.deviation));
+            CHECK(same(a.rest, b.rest));
+            CHECK(same(a.drop, b.drop));
+            CHECK(same(a.squares, b.squares));
+            CHECK(same(a.cubes, b.cubes));
+            CHECK(a.invalid == b.invalid);
+            if (count > 0) {
+                // twice as many numbers
+                check_statistics(a, exact_statistics(scaled), 2 * statistics_error<T>, 13);
+            }
+        }
+    }
+    for (const T bad : {nan_of<T>(), infinity_of<T>()}) {
+        std::vector<T> scores(9, T(1));
+        scores[8] = bad;
+        const auto statistics = kernel::statistics_of_scaled_block<arch>(scores.data(), 9, T(0.5));
+        CHECK(statistics.invalid);
+        CHECK(statistics.count == 9);
     }
 }
 

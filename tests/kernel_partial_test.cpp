@@ -2,12 +2,18 @@
 #include <scaledot/kernel/partial.hpp>
 
 #include "support/attention_cases.hpp"
+#include "support/guarded_memory.hpp"
+#include "support/mpfr_number.hpp"
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <vector>
 
@@ -122,5 +128,228 @@ TEST_CASE_TEMPLATE("merge: a NaN part makes the whole NaN", T, float, double)
     for (const auto& p : {merged(some, bad), merged(bad, some), merged(bad, bad)}) {
         CHECK(all_nan(p.output));
         CHECK(all_nan(std::vector<T>{p.maximum, p.sum}));
+    }
+}
+
+TEST_CASE_TEMPLATE("close: sums of lanes become the sum, the maximum stays", T, float, double)
+{
+    constexpr std::size_t lanes = kernel::lanes<arch, T>;
+    std::array<T, lanes> sums;
+    for (std::size_t i = 0; i < lanes; ++i) {
+        sums[i] = static_cast<T>(i + 1);
+    }
+    for (const T maximum : {T(-3), std::numeric_limits<T>::lowest(), minus_infinity_of<T>()}) {
+        partial<T> p(T(2), maximum, T(99));
+        const auto output = p.output;
+        kernel::close(p.row(), kernel::batch<arch, T>::load_unaligned(sums.data()));
+        CHECK(p.sum == static_cast<T>(lanes * (lanes + 1) / 2));
+        CHECK(std::memcmp(&p.maximum, &maximum, sizeof maximum) == 0);
+        CHECK(p.output == output);
+    }
+#if !defined(__FAST_MATH__) // which takes a zero's sign for nothing
+    partial<T> p(T(2), T(-0.0), T(0));
+    kernel::close(p.row(), kernel::batch<arch, T>(T(1)));
+    CHECK(all_zero(std::vector<T>{p.maximum}));
+#endif
+}
+
+TEST_CASE_TEMPLATE("close: NaN or an infinity in any lane makes maximum and sum NaN, whatever the maximum is", T, float,
+                   double)
+{
+    constexpr std::size_t lanes = kernel::lanes<arch, T>;
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+        for (const T bad : {nan_of<T>(), std::copysign(nan_of<T>(), T(-1)), infinity_of<T>()}) {
+            for (const T maximum : {T(1), minus_infinity_of<T>(), infinity_of<T>()}) {
+                std::array<T, lanes> sums;
+                sums.fill(T(1));
+                sums[lane] = bad;
+                partial<T> p(T(2), maximum, T(99));
+                kernel::close(p.row(), kernel::batch<arch, T>::load_unaligned(sums.data()));
+                CHECK(all_nan(std::vector<T>{p.maximum, p.sum}));
+            }
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("all_finite: finds a single NaN or infinity wherever it stands, in any number of vectors", T, float,
+                   double)
+{
+    constexpr std::size_t lanes = kernel::lanes<arch, T>;
+    for (std::size_t count = 0; count <= 4 * lanes; count += lanes) {
+        std::vector<T> x(count + 1, T(-1.5));
+        x[count] = nan_of<T>(); // past the end
+        CHECK(kernel::all_finite<arch>(x.data(), count));
+        for (std::size_t i = 0; i < count; ++i) {
+            for (const T bad :
+                 {nan_of<T>(), std::copysign(nan_of<T>(), T(-1)), infinity_of<T>(), minus_infinity_of<T>()}) {
+                auto y = x;
+                y[i] = bad;
+                CHECK(!kernel::all_finite<arch>(y.data(), count));
+            }
+            for (const T good : {std::numeric_limits<T>::max(), std::numeric_limits<T>::lowest(), T(0)}) {
+                auto y = x;
+                y[i] = good;
+                CHECK(kernel::all_finite<arch>(y.data(), count));
+            }
+        }
+    }
+}
+
+namespace {
+
+/// A double that is a few roundings away from exact.
+bool is_close(double computed, const mpfr_number& exact)
+{
+    return error_in_ulp<double>(computed, exact, exact) <= 4;
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("total_of: a sink of -inf is none, and the row stays what it is", T, float, double)
+{
+    for (const T maximum : {T(2), T(-1e4), std::numeric_limits<T>::max()}) {
+        partial<T> p(T(1), maximum, T(1.25));
+        const auto total = kernel::total_of(p.row(), minus_infinity_of<double>());
+        CHECK(total.maximum == static_cast<double>(maximum));
+        CHECK(total.sum == 1.25);
+        CHECK(total.kept == 1);
+    }
+}
+
+TEST_CASE_TEMPLATE("total_of: a sink is one more exponential in the sum, smaller or larger than the maximum", T, float,
+                   double)
+{
+    for (const double sink : {-1e300, -100.0, -3.0, 1.5, 2.0, 2.5, 10.0, 600.0, 1e300}) {
+        partial<T> p(T(1), T(2), T(1.25));
+        const auto total = kernel::total_of(p.row(), sink);
+        CAPTURE(sink);
+        CHECK(total.maximum == std::max(2.0, sink));
+        const mpfr_number largest(std::max(2.0, sink));
+        const mpfr_number kept = exp(mpfr_number(2) - largest);
+        const mpfr_number sum = mpfr_number(1.25) * kept + exp(mpfr_number(sink) - largest);
+        CHECK(is_close(total.sum, sum));
+        if (smallest_normal<double>() < kept) {
+            CHECK(is_close(total.kept, kept));
+        } else {
+            CHECK(total.kept == 0);
+        }
+        CHECK(total.kept <= 1);
+        CHECK(is_close(kernel::lse_of(total), largest + log(sum)));
+    }
+}
+
+TEST_CASE_TEMPLATE("total_of: NaN for a row that is NaN, and for a sink of NaN or +inf", T, float, double)
+{
+    const auto all_of_total = [](T maximum, T sum, double sink) {
+        partial<T> p(T(1), maximum, sum);
+        const auto total = kernel::total_of(p.row(), sink);
+        return std::array{total.maximum, total.sum, total.kept, kernel::lse_of(total)};
+    };
+    for (const double sink : {minus_infinity_of<double>(), 0.0, infinity_of<double>(), nan_of<double>()}) {
+        const auto total = all_of_total(nan_of<T>(), nan_of<T>(), sink);
+        CHECK(all_nan(std::array{total[0], total[1], total[3]}));
+    }
+    CHECK(all_nan(all_of_total(T(2), T(1), nan_of<double>())));
+    CHECK(all_nan(all_of_total(T(2), T(1), std::copysign(nan_of<double>(), -1.0))));
+    CHECK(all_nan(all_of_total(T(2), T(1), infinity_of<double>())));
+}
+
+TEST_CASE("lse_of: the maximum plus the logarithm of the sum")
+{
+    for (const double maximum : {-700.0, -0.5, 0.0, 3.0, 1e10}) {
+        for (const double sum : {1.0, 1.0000001, 2.5, 1e6}) {
+            const mpfr_number exact = mpfr_number(maximum) + log(mpfr_number(sum));
+            // of the larger of both terms: they may cancel
+            const double error = error_in_ulp<double>(kernel::lse_of({maximum, sum, 1}), exact,
+                                                      mpfr_number(std::max(std::abs(maximum), std::log(sum) + 1)));
+            CHECK(error <= 2);
+        }
+    }
+}
+
+namespace {
+
+/// Of write_row, in units in the last place: the rounding of the product, and next to nothing of the quotient. Where
+/// the machine has no fused multiply-add, the product and its correction round one after the other.
+template <class T>
+constexpr double write_row_max_ulp = (kernel::fused<kernel::batch<arch, T>> ? 0.5 : 1.0) + 0x1p-20;
+
+/// Rounding to a narrower type comes on top.
+template <class T, class O>
+constexpr double narrowed_max_ulp = std::is_same_v<T, O> ? write_row_max_ulp<T> : 0.5 + 0x1p-10;
+
+/// A storage type for results of arithmetic in T.
+template <class Arithmetic, class Output>
+struct written_as {
+    using arithmetic = Arithmetic;
+    using output = Output;
+};
+
+} // namespace
+
+TEST_CASE_TEMPLATE("write_row: kept / sum times the output within write_row_max_ulp, at every length, nothing past it",
+                   W, written_as<float, float>, written_as<double, double>, written_as<float, xtl::half_float>,
+                   written_as<float, scaledot::bfloat16>, written_as<double, float>)
+{
+    using T = typename W::arithmetic;
+    using O = typename W::output;
+    constexpr std::size_t lanes = kernel::lanes<arch, T>;
+    double worst = 0;
+    for (std::size_t size = 0; size <= 4 * lanes + 1; ++size) {
+        const std::size_t padded = (size + lanes - 1) / lanes * lanes;
+        for (const T scale : {T(1), T(0x1p-12)}) {
+            const auto random = gaussians<T, 1>({padded + 2}, static_cast<unsigned>(size + 1));
+            std::vector<T> output(random.begin(), random.end());
+            T maximum = 0;
+            T sum = std::abs(output[padded]) + 1;
+            const kernel::partial_row<T> row{output.data(), &maximum, &sum, nullptr, scale};
+            // A sum of keys alone is a number of T, one with a sink in it a double.
+            const double kept = size % 2 == 0 ? 1 : std::exp(-std::abs(static_cast<double>(output[padded + 1])));
+            const kernel::row_total total{0, size % 2 == 0 ? static_cast<double>(sum) : 1 + kept / 3, kept};
+            const guarded_memory<O> written(size, 0);
+            kernel::write_row<arch>(row, total, size, written.data());
+            for (std::size_t c = 0; c < size; ++c) {
+                const mpfr_number exact = mpfr_number(static_cast<double>(output[c])) * mpfr_number(kept) /
+                                          mpfr_number(total.sum) / mpfr_number(static_cast<double>(scale));
+                worst = std::max(worst, error_in_ulp<O>(as_double(written.data()[c]), exact, exact));
+            }
+        }
+    }
+    MESSAGE("write_row: ", worst, " ulp");
+    CHECK(worst <= narrowed_max_ulp<T, O>);
+}
+
+TEST_CASE_TEMPLATE("write_row: a row with one key of weight 1 is that key's value, bit for bit", T, float, double)
+{
+    constexpr std::size_t size = 3 * kernel::lanes<arch, T> - 1;
+    const auto values = gaussians<T, 1>({size + 1}, 5);
+    std::vector<T> output(values.begin(), values.end());
+    T maximum = 0, sum = 1;
+    for (const T scale : {T(1), T(0x1p-9)}) {
+        std::vector<T> scaled(size + 1), written(size, T(99));
+        std::transform(output.begin(), output.end(), scaled.begin(), [&](T x) { return x * scale; });
+        kernel::write_row<arch>(kernel::partial_row<T>{scaled.data(), &maximum, &sum, nullptr, scale}, {0, 1, 1}, size,
+                                written.data());
+        CHECK(std::equal(written.begin(), written.end(), output.begin()));
+    }
+}
+
+TEST_CASE_TEMPLATE("write_row: a row or a sink that is NaN, or a sink of +inf, makes all of it NaN", T, float, double)
+{
+    constexpr std::size_t size = kernel::lanes<arch, T> + 1;
+    struct {
+        T output, maximum, sum;
+        double sink;
+    } const cases[] = {
+        {nan_of<T>(), nan_of<T>(), nan_of<T>(), minus_infinity_of<double>()},
+        {nan_of<T>(), nan_of<T>(), nan_of<T>(), 0.5},
+        {T(1), T(2), T(3), nan_of<double>()},
+        {T(1), T(2), T(3), infinity_of<double>()},
+    };
+    for (const auto& c : cases) {
+        partial<T> p(kernel::barrier(c.output), kernel::barrier(c.maximum), kernel::barrier(c.sum));
+        std::vector<T> written(size, T(99));
+        kernel::write_row<arch>(p.row(), kernel::total_of(p.row(), kernel::barrier(c.sink)), size, written.data());
+        CHECK(all_nan(written));
     }
 }

@@ -3,12 +3,15 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 namespace sd = scaledot;
@@ -83,18 +86,79 @@ TEST_CASE_TEMPLATE("simd: multiply_add rounds once where it says so, twice elsew
     }
 }
 
-TEST_CASE_TEMPLATE("simd: sum_of_lanes and largest_lane see every lane", T, float, double)
+TEST_CASE_TEMPLATE("simd: shift_left multiplies bit patterns by powers of two, the top bits fall out", T, float, double)
 {
-    constexpr std::size_t size = lanes<arch, T>;
-    CHECK(sum_of_lanes(counting<T>()) == static_cast<T>(size * (size + 1) / 2));
-    for (std::size_t lane = 0; lane < size; ++lane) {
-        std::array<T, size> values;
-        values.fill(T(-3));
-        values[lane] = T(-2);
-        CHECK(largest_lane(batch<arch, T>::load_unaligned(values.data())) == T(-2));
-        CHECK(sum_of_lanes(batch<arch, T>::load_unaligned(values.data())) == T(1) - T(3) * static_cast<T>(size));
+    using I = bits_of<T>;
+    using U = std::make_unsigned_t<I>;
+    constexpr auto top = static_cast<I>(U{3} << (sizeof(I) * 8 - 2));
+    const auto check = [&]<int Count>(std::integral_constant<int, Count>) {
+        std::array<I, lanes<arch, T>> bits;
+        for (std::size_t i = 0; i < bits.size(); ++i) {
+            bits[i] = static_cast<I>(top ^ static_cast<I>(i + 1));
+        }
+        const auto shifted = shift_left<Count>(batch<arch, I>::load_unaligned(bits.data()));
+        std::array<I, lanes<arch, T>> result;
+        shifted.store_unaligned(result.data());
+        for (std::size_t i = 0; i < bits.size(); ++i) {
+            CHECK(result[i] == static_cast<I>(static_cast<U>(bits[i]) << Count));
+        }
+    };
+    check(std::integral_constant<int, 1>{});
+    check(std::integral_constant<int, 19>{});
+    check(std::integral_constant<int, 23>{});
+    check(std::integral_constant<int, sizeof(I) * 8 - 1>{});
+}
+
+TEST_CASE_TEMPLATE("simd: larger and smaller choose lane by lane, also between infinities", T, float, double)
+{
+    using V = batch<arch, T>;
+    const std::vector<T> numbers = {barrier(negative_infinity<T>),
+                                    std::numeric_limits<T>::lowest(),
+                                    T(-1),
+                                    T(0),
+                                    std::numeric_limits<T>::min(),
+                                    T(2),
+                                    barrier(infinity<T>)}; // in order
+    const auto bits = [](T x) { return std::bit_cast<bits_of<T>>(x); };
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+        for (std::size_t j = 0; j < numbers.size(); ++j) {
+            for (std::size_t lane = 0; lane < lanes<arch, T>; ++lane) {
+                std::array<T, lanes<arch, T>> left;
+                left.fill(numbers[j]);
+                left[lane] = numbers[i];
+                const V a = V::load_unaligned(left.data());
+                const V b(barrier(numbers[j]));
+                for (std::size_t k = 0; k < left.size(); ++k) {
+                    const std::size_t at = k == lane ? i : j;
+                    REQUIRE(bits(values_of<T>(larger(a, b))[k]) == bits(numbers[std::max(at, j)]));
+                    REQUIRE(bits(values_of<T>(smaller(a, b))[k]) == bits(numbers[std::min(at, j)]));
+                }
+            }
+        }
     }
 }
+
+#if !defined(__FAST_MATH__) // which takes comparisons for symmetric
+TEST_CASE_TEMPLATE("simd: larger and smaller give the second where either is NaN", T, float, double)
+{
+    using V = batch<arch, T>;
+    const V nan(barrier(quiet_nan<T>()));
+    for (const T x : {barrier(negative_infinity<T>), T(-1), T(3), barrier(infinity<T>)}) {
+        for (const T value : values_of<T>(larger(nan, V(x)))) {
+            CHECK(value == x);
+        }
+        for (const T value : values_of<T>(smaller(nan, V(x)))) {
+            CHECK(value == x);
+        }
+        for (const T value : values_of<T>(larger(V(x), nan))) {
+            CHECK(value != value);
+        }
+        for (const T value : values_of<T>(smaller(V(x), nan))) {
+            CHECK(value != value);
+        }
+    }
+}
+#endif
 
 TEST_CASE_TEMPLATE("simd: partial loads fill, partial stores leave alone, and neither goes past its end", T, float,
                    double)

@@ -6,6 +6,7 @@
 
 #include <scaledot/detail/config.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
@@ -51,10 +52,15 @@ public:
     void add(const Element* rows, std::ptrdiff_t stride, std::size_t count, std::size_t size)
     {
         std::get<I>(entries_) = {row_prefetcher<Element>(rows, stride, size), count * size * sizeof(Element)};
+        longest_ = std::max(longest_, count * size * sizeof(Element));
     }
 
     void ask(std::size_t bytes)
     {
+        if (longest_ == 0) {
+            return;
+        }
+        longest_ -= std::min(longest_, bytes);
         std::apply([&](auto&... each) { (each.ask(bytes), ...); }, entries_);
     }
 
@@ -66,12 +72,13 @@ private:
 
         void ask(std::size_t bytes)
         {
-            const std::size_t now = bytes < left ? bytes : left;
+            const std::size_t now = std::min(bytes, left);
             rows.ask(now);
             left -= now;
         }
     };
     std::tuple<entry<S>...> entries_;
+    std::size_t longest_ = 0;
 };
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

@@ -149,8 +149,8 @@ TEST_CASE_TEMPLATE("attention: a NaN or infinite key or value reaches exactly th
     }
 }
 
-TEST_CASE_TEMPLATE("attention: values near the type's largest have means in range, for the rows that see them", T, float,
-                   double, sd::bfloat16)
+TEST_CASE_TEMPLATE("attention: values near the type's largest have means in range, for the rows that see them", T,
+                   float, double, sd::bfloat16)
 {
     const double large = std::is_same_v<T, double> ? 0x1.5p1023 : 0x1.5p127;
     for (const std::size_t queries : counts{1, 40}) {

@@ -56,8 +56,8 @@ public:
     {
         const std::size_t width = plan.head_size + (with_values ? v.size() : 0);
         const double work_of_row = static_cast<double>(plan.keys) * static_cast<double>(width) + 64;
-        parts_ = std::max<std::size_t>(
-            part_count(checked_product(heads_, rows_, "the rows of all heads"), work_of_row), 1);
+        parts_ =
+            std::max<std::size_t>(part_count(checked_product(heads_, rows_, "the rows of all heads"), work_of_row), 1);
     }
 
     void run() const
@@ -85,8 +85,7 @@ private:
             return 0;
         }
         const std::size_t keys = blocks_of(plan_.keys, kernel::block_keys) * kernel::block_keys;
-        return checked_product(keys, kernel::steps_of<typename part::worker::key_step>(plan_.head_size),
-                               "packed keys");
+        return checked_product(keys, kernel::steps_of<typename part::worker::key_step>(plan_.head_size), "packed keys");
     }
 
     part make_part(std::size_t own_packed, scratch& memory) const

@@ -92,8 +92,8 @@ public:
         return scores_.start(entry, key_head, begin, end);
     }
 
-    /// Says what the next run reads, to be asked for while this one is worked on. Its keys and values are those of a head
-    /// of its own.
+    /// Says what the next run reads, to be asked for while this one is worked on. Its keys and values are those of a
+    /// head of its own.
     void announce(const Q* queries, std::ptrdiff_t query_stride, std::size_t rows, const K* keys,
                   std::ptrdiff_t key_stride, const V* values, std::size_t count)
     {
@@ -232,13 +232,12 @@ private:
             scores_.multiply_with_rows(panel, first_key);
             return;
         }
-        const key_element* const packed =
-            b.keys ? b.keys + panel * kernel::steps_of<key_step>(plan_.head_size)
-                   : scores_.pack(first_key, std::min(first_key + tile::width, b.last));
+        const key_element* const packed = b.keys ? b.keys + panel * kernel::steps_of<key_step>(plan_.head_size)
+                                                 : scores_.pack(first_key, std::min(first_key + tile::width, b.last));
         for (std::size_t t = 0; t < group.count; ++t) {
             if (panel < group.seen[t].last && panel + tile::width > group.seen[t].first) {
-                scores_.multiply(row + t * tile::rows, t * tile::rows, group.rows[t], panel,
-                                 group.seen[t].last - panel, packed);
+                scores_.multiply(row + t * tile::rows, t * tile::rows, group.rows[t], panel, group.seen[t].last - panel,
+                                 packed);
                 upcoming_.ask(bytes_at_once);
             }
         }

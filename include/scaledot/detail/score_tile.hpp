@@ -114,8 +114,8 @@ public:
         return seen;
     }
 
-    /// The products of `count` rows (at most a tile) from `row` on with a packed panel, which starts at key `panel` of the
-    /// block, into the scores of slots `slot` on. Only its first `needed` keys are asked for.
+    /// The products of `count` rows (at most a tile) from `row` on with a packed panel, which starts at key `panel` of
+    /// the block, into the scores of slots `slot` on. Only its first `needed` keys are asked for.
     void multiply(std::size_t row, std::size_t slot, std::size_t count, std::size_t panel, std::size_t needed,
                   const element* packed) const
     {
@@ -138,8 +138,8 @@ public:
         return rows_ <= few_rows && plan_.head_size % (step::depth * kernel::transposed_at_once<element, K>) == 0;
     }
 
-    /// The products of the whole run, of few rows, with the panel of keys that starts at key `panel` of the block and at
-    /// `first_key` of the head, all of it present.
+    /// The products of the whole run, of few rows, with the panel of keys that starts at key `panel` of the block and
+    /// at `first_key` of the head, all of it present.
     void multiply_with_rows(std::size_t panel, std::size_t first_key) const
     {
         kernel::for_each_tile<Arch, T>(rows_, [&](auto rows, std::size_t r) {

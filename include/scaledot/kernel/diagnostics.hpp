@@ -145,8 +145,7 @@ score_statistics statistics_of_block(const T* scores, std::size_t count)
         const auto is_largest = fall == B(0);
         const B other = xsimd::select(is_largest, B(0), weight);
         const B scaled = other * B(static_cast<T>(square_scale<T>));
-        smallest =
-            smaller(smallest, from_bits<T>(select_bits(visible != I(0), as_bits(score), as_bits(B(maximum)))));
+        smallest = smaller(smallest, from_bits<T>(select_bits(visible != I(0), as_bits(score), as_bits(B(maximum)))));
         falls = falls + fall;
         ties = ties + (weight - other);
         rest = rest + other;

@@ -83,7 +83,8 @@ void pack_lanes(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std
         for (; (i + group) * Step::depth <= head_size; i += group) {
             next.ask(group * Step::depth * sizeof(K) * Step::lanes);
             const auto columns = load_transposed<typename Step::arch, E>(keys + i * Step::depth, key_stride);
-            unroll<group>([&](auto c) __attribute__((always_inline)) { columns[c].store_unaligned(packed + (i + c) * width); });
+            unroll<group>([&](auto c)
+                              __attribute__((always_inline)) { columns[c].store_unaligned(packed + (i + c) * width); });
         }
     }
     for (; i < steps; ++i) {
@@ -137,7 +138,8 @@ void score_tile_of_rows(const typename Step::element* queries, std::size_t query
             const auto columns = load_transposed<arch, E>(keys + i * Step::depth, key_stride);
             unroll<group>([&](auto c) __attribute__((always_inline)) {
                 unroll<Rows>([&](auto r) __attribute__((always_inline)) {
-                    sums[r] = Step::multiply_add(Step::broadcast(queries + r * query_stride + i + c), columns[c], sums[r]);
+                    sums[r] =
+                        Step::multiply_add(Step::broadcast(queries + r * query_stride + i + c), columns[c], sums[r]);
                 });
             });
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Prefetching of rows that are about to be read in an order the machine's own prefetching does not follow: keys that are
-// transposed are touched column by column, values of many components in several passes.
+// Prefetching of rows that are about to be read in an order the machine's own prefetching does not follow: keys that
+// are transposed are touched column by column, values of many components in several passes.
 #ifndef SCALEDOT_KERNEL_PREFETCH_HPP
 #define SCALEDOT_KERNEL_PREFETCH_HPP
 

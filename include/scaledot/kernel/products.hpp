@@ -66,10 +66,13 @@ template <class Step, std::size_t Rows, std::size_t Vectors>
             ahead.ask(ask);
         }
         std::array<typename Step::vector, Vectors> of_right;
-        unroll<Vectors>([&](auto v) __attribute__((always_inline)) { of_right[v] = Step::load(right + v * Step::lanes); });
+        unroll<Vectors>([&](auto v)
+                            __attribute__((always_inline)) { of_right[v] = Step::load(right + v * Step::lanes); });
         unroll<Rows>([&](auto r) __attribute__((always_inline)) {
             const auto of_left = Step::broadcast(left + r * left_stride + i);
-            unroll<Vectors>([&](auto v) __attribute__((always_inline)) { sums[r][v] = Step::multiply_add(of_left, of_right[v], sums[r][v]); });
+            unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
+                sums[r][v] = Step::multiply_add(of_left, of_right[v], sums[r][v]);
+            });
         });
     }
 }
@@ -77,15 +80,15 @@ template <class Step, std::size_t Rows, std::size_t Vectors>
 /// scores[r, j] = sum_i queries[r, i] panel[i, j] for Rows rows and the first Vectors vectors of a panel of keys, each
 /// one chain over i.
 template <class Step, std::size_t Rows, std::size_t Vectors, class T>
-void score_tile(const typename Step::element* queries, std::size_t query_stride, const typename Step::right_element* panel,
-                std::size_t steps, T* scores, std::size_t score_stride)
+void score_tile(const typename Step::element* queries, std::size_t query_stride,
+                const typename Step::right_element* panel, std::size_t steps, T* scores, std::size_t score_stride)
 {
     accumulators<Step, Rows, Vectors> sums;
     unroll<Rows>([&](auto r) __attribute__((always_inline)) {
         unroll<Vectors>([&](auto v) __attribute__((always_inline)) { sums[r][v] = typename Step::sum(0); });
     });
-    multiply_tile<Step, Rows, Vectors>(queries, query_stride, panel, register_tile<typename Step::arch, T>::width, steps,
-                                       sums);
+    multiply_tile<Step, Rows, Vectors>(queries, query_stride, panel, register_tile<typename Step::arch, T>::width,
+                                       steps, sums);
     unroll<Rows>([&](auto r) __attribute__((always_inline)) {
         unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
             sums[r][v].store_unaligned(scores + r * score_stride + v * Step::lanes);
@@ -98,8 +101,8 @@ void score_tile(const typename Step::element* queries, std::size_t query_stride,
 /// it) turns a -0 into +0: keys of weight 0 leave no trace.
 template <class Step, std::size_t Rows, std::size_t Vectors, class T>
 void value_tile(const typename Step::element* weights, std::size_t weight_stride,
-                const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps, const T* kept,
-                T* output, std::size_t output_stride, std::size_t ask = 0)
+                const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps,
+                const T* kept, T* output, std::size_t output_stride, std::size_t ask = 0)
 {
     using sum = typename Step::sum;
     accumulators<Step, Rows, Vectors> sums;
@@ -120,8 +123,8 @@ void value_tile(const typename Step::element* weights, std::size_t weight_stride
 /// The same for all components: output rows of `value_vectors` vectors.
 template <class Step, std::size_t Rows, class T>
 void value_rows(const typename Step::element* weights, std::size_t weight_stride,
-                const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps, const T* kept,
-                std::size_t value_vectors, T* output, std::size_t output_stride)
+                const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps,
+                const T* kept, std::size_t value_vectors, T* output, std::size_t output_stride)
 {
     using tile = register_tile<typename Step::arch, T>;
     constexpr std::size_t vectors = Rows <= 2 ? 2 * tile::vectors : tile::vectors;
@@ -152,8 +155,8 @@ void value_rows(const typename Step::element* weights, std::size_t weight_stride
 /// excluded[j] is of key j; there are Step::depth keys a step.
 template <class Step, class T>
 void value_row_selected(const typename Step::element* weights, const bool* excluded,
-                        const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps, T kept,
-                        std::size_t value_vectors, T* output)
+                        const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps,
+                        T kept, std::size_t value_vectors, T* output)
 {
     using sum = typename Step::sum;
     for (std::size_t v = 0; v < value_vectors; ++v) {

@@ -145,8 +145,7 @@ typename Step::sum weigh_row(T* scores, std::size_t count, T factor, T reference
     const B minus_reference = -finite_reference(B(reference));
     auto* const weights = reinterpret_cast<typename Step::element*>(scores);
     for (std::size_t j = 0; j < count; j += Step::lanes) {
-        const B weight =
-            exp_negative(barrier(multiply_add(B::load_unaligned(scores + j), B(factor), minus_reference)));
+        const B weight = exp_negative(barrier(multiply_add(B::load_unaligned(scores + j), B(factor), minus_reference)));
         sums = sums + Step::store_weights(weights, j, weight);
     }
     return sums;

@@ -127,7 +127,7 @@ template <class T, std::size_t Count, class S>
     else {
         constexpr std::size_t half = Count / 2;
         const auto low = load_groups<T, half>(rows, step);
-        const auto high = load_groups<T, half>(rows + static_cast<std::ptrdiff_t>(half / group_lanes<T>)*step, step);
+        const auto high = load_groups<T, half>(rows + static_cast<std::ptrdiff_t>(half / group_lanes<T>) * step, step);
         return shuffles::joining<half>::apply(low, high);
     }
 }
@@ -168,7 +168,8 @@ template <class Arch, class T, class S>
 
 /// The 16-bit numbers of S in the lower (or upper) halves of 32-bit lanes, as floats.
 template <class S, class A>
-[[gnu::always_inline]] inline xsimd::batch<float, A> widen_halves(const xsimd::batch<std::uint32_t, A>& pairs, bool upper)
+[[gnu::always_inline]] inline xsimd::batch<float, A> widen_halves(const xsimd::batch<std::uint32_t, A>& pairs,
+                                                                  bool upper)
 {
     using B = xsimd::batch<float, A>;
     const auto bits = std::bit_cast<vector_of_t<std::uint32_t, B::size>>(pairs);
@@ -192,9 +193,9 @@ inline constexpr bool widens_halves = std::is_same_v<T, float> && sizeof(S) == 2
 template <class T, class S>
 inline constexpr std::size_t transposed_at_once = widens_halves<T, S> ? 8 : group_lanes<T>;
 
-/// Transposes some components of as many rows as a vector has lanes: vector i of the result holds component i, lane j of
-/// it row j. `rows` points to the first component of the first row, rows are `stride` elements apart. With T uint32_t, a
-/// component is a pair of 16-bit numbers.
+/// Transposes some components of as many rows as a vector has lanes: vector i of the result holds component i, lane j
+/// of it row j. `rows` points to the first component of the first row, rows are `stride` elements apart. With T
+/// uint32_t, a component is a pair of 16-bit numbers.
 template <class Arch, class T, class S>
 [[gnu::always_inline]] inline auto load_transposed(const S* rows, std::ptrdiff_t stride)
 {

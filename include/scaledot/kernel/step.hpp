@@ -18,8 +18,8 @@
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
-/// a * b + c on numbers of T, rounded once where the machine can. The right factor may lie in memory as another type, S,
-/// that is widened as it is read.
+/// a * b + c on numbers of T, rounded once where the machine can. The right factor may lie in memory as another type,
+/// S, that is widened as it is read.
 template <class Arch, class T, class S = T>
 struct number_step {
     using arch = Arch;

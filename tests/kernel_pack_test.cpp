@@ -226,6 +226,43 @@ TEST_CASE_TEMPLATE(
     }
 }
 
+TEST_CASE_TEMPLATE("score_tile_of_rows: keys as they lie give the bits of packed keys; nothing past them is read", S,
+                   SCALEDOT_SOURCES)
+{
+    using step = typename S::step;
+    using storage = typename S::storage;
+    using T = arithmetic<step>;
+    constexpr std::size_t keys = width<step>;
+    constexpr std::size_t at_once = kernel::transposed_at_once<typename step::element, storage> * step::depth;
+    for (const std::size_t size : {at_once, 5 * at_once}) {
+        const auto apart = static_cast<std::ptrdiff_t>(size);
+        for (const std::ptrdiff_t stride : {apart, apart + 3, -apart}) {
+            const marked_rows<storage> rows(keys, size, stride);
+            const std::size_t steps = kernel::steps_of<step>(size);
+            packed_elements<step> panel(keys * steps);
+            kernel::pack_keys<step, T>(rows.first(), stride, keys, size, panel.data());
+            const marked_rows<storage> query(4, size, apart + 1);
+            packed_elements<step> queries(4 * steps);
+            for (std::size_t r = 0; r < 4; ++r) {
+                kernel::pack_row<step>(query.first() + static_cast<std::ptrdiff_t>(r * (size + 1)), size, r % 2 == 1,
+                                       queries.data() + r * steps);
+            }
+            const auto check = [&]<std::size_t Rows>(std::integral_constant<std::size_t, Rows>) {
+                std::vector<T> expected(Rows * keys), scores(Rows * keys);
+                kernel::score_tile<step, Rows, keys / step::lanes>(queries.data(), steps, panel.data(), steps,
+                                                                   expected.data(), keys);
+                kernel::score_tile_of_rows<step, Rows>(queries.data(), steps, rows.first(), stride, steps,
+                                                       scores.data(), keys);
+                CHECK(scores == expected);
+                CHECK(scores[0] > 0);
+            };
+            check(std::integral_constant<std::size_t, 1>{});
+            check(std::integral_constant<std::size_t, 2>{});
+            check(std::integral_constant<std::size_t, 4>{});
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("pack_values: rows of whole vectors, as many keys each as a step has; what is missing is 0", S,
                    SCALEDOT_SOURCES)
 {

@@ -94,15 +94,15 @@ TEST_CASE_TEMPLATE("score_tile: each score is one chain over the head, in any nu
         const std::size_t query_stride = size + 3;
         const auto queries = numbers<T>(tile<T>::rows * query_stride, 1);
         const auto panel = numbers<T>(size * width, 2);
-        for_each_row_count<T>([&](auto rows) {
+        const auto check = [&](auto rows, auto vectors) {
             std::vector<T> scores(tile<T>::rows * stride, T(99));
-            kernel::score_tile<number_step<T>, rows>(queries.data(), query_stride, panel.data(), size, scores.data(),
-                                                     stride);
+            kernel::score_tile<number_step<T>, rows, vectors>(queries.data(), query_stride, panel.data(), size,
+                                                              scores.data(), stride);
             for (std::size_t i = 0; i < scores.size(); ++i) {
                 const std::size_t r = i / stride;
                 const std::size_t j = i % stride;
                 T expected = T(99);
-                if (r < rows && j < width) {
+                if (r < rows && j < vectors * number_step<T>::lanes) {
                     expected = 0;
                     for (std::size_t c = 0; c < size; ++c) {
                         expected = step(queries[r * query_stride + c], panel[c * width + j], expected);
@@ -110,6 +110,10 @@ TEST_CASE_TEMPLATE("score_tile: each score is one chain over the head, in any nu
                 }
                 REQUIRE(scores[i] == expected);
             }
+        };
+        for_each_row_count<T>([&](auto rows) {
+            check(rows, std::integral_constant<std::size_t, tile<T>::vectors>{});
+            check(rows, std::integral_constant<std::size_t, tile<T>::vectors / 2>{});
         });
     }
 }
@@ -251,11 +255,12 @@ TEST_CASE("score_tile: on pairs of bfloat16, exact products rounded once each; a
         const pairs queries(rows * query_stride, 1);
         const pairs panel(steps * width, 2);
         std::vector<float> together(rows * width), alone(width);
-        kernel::score_tile<pair_step, rows>(queries.elements.data(), query_stride, panel.elements.data(), steps,
-                                            together.data(), width);
+        kernel::score_tile<pair_step, rows, tile<float>::vectors>(queries.elements.data(), query_stride,
+                                                                  panel.elements.data(), steps, together.data(), width);
         for (std::size_t r = 0; r < rows; ++r) {
-            kernel::score_tile<pair_step, 1>(queries.elements.data() + r * query_stride, query_stride,
-                                             panel.elements.data(), steps, alone.data(), width);
+            kernel::score_tile<pair_step, 1, tile<float>::vectors>(queries.elements.data() + r * query_stride,
+                                                                   query_stride, panel.elements.data(), steps,
+                                                                   alone.data(), width);
             for (std::size_t j = 0; j < width; ++j) {
                 bounded_sum exact;
                 for (std::size_t i = 0; i < steps; ++i) {

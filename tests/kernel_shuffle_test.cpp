@@ -90,7 +90,7 @@ TEST_CASE_TEMPLATE("load_transposed: vector i holds component i of a row a lane,
 {
     const auto check = [&]<class T>(T) {
         constexpr auto rows = static_cast<std::ptrdiff_t>(lanes<arch, T>);
-        constexpr auto group = static_cast<std::ptrdiff_t>(group_lanes<T>);
+        constexpr auto group = static_cast<std::ptrdiff_t>(transposed_at_once<T, S>);
         for (const std::ptrdiff_t stride :
              {group, group + 1, group + 13, -group, -group - 5, std::ptrdiff_t{1000}, std::ptrdiff_t{0}}) {
             // Rows end where the memory ends; with a negative stride the first one is last.
@@ -102,7 +102,7 @@ TEST_CASE_TEMPLATE("load_transposed: vector i holds component i of a row a lane,
             }
             const std::ptrdiff_t first = stride < 0 ? between : 0;
             const auto columns = load_transposed<arch, T>(memory.data() + first, stride);
-            static_assert(columns.size() == group_lanes<T>);
+            static_assert(columns.size() == transposed_at_once<T, S>);
             for (std::ptrdiff_t c = 0; c < group; ++c) {
                 values<T> column;
                 columns[static_cast<std::size_t>(c)].store_unaligned(column.data());

@@ -144,7 +144,7 @@ row_total total_of(const partial_row<T>& row, double sink)
     if (is_negative_infinity_bits(sink) && !has_nan_bits(keys.maximum)) {
         return keys;
     }
-    const double nan = quiet_nan<double>();
+    const double nan = barrier(quiet_nan<double>());
     if (has_nan_bits(keys.maximum) || has_nan_bits(sink) || sink == infinity<double>) {
         return {nan, nan, nan};
     }
@@ -153,8 +153,8 @@ row_total total_of(const partial_row<T>& row, double sink)
     return {largest, keys.sum * kept + std::exp(sink - largest), kept};
 }
 
-/// Writes a finished row of `size` components, multiplied by kept / sum to twice the precision of T, so that rounding
-/// the product is all there is to see of it.
+/// Writes a finished row of `size` components, multiplied by kept / sum to twice the precision of T, so that with fused
+/// multiply-add rounding the product is all there is to see of it.
 template <class Arch, class T, class O>
 void write_row(const partial_row<T>& row, const row_total& total, std::size_t size, O* output)
 {

@@ -29,7 +29,8 @@ struct register_tile {
     static_assert(block_keys % width == 0);
 };
 
-/// Calls body(rows, first row) for tiles that make up `count` rows, as few as possible, `rows` a constant each time.
+/// Calls body(rows, first row) for tiles of 6 rows, then 4, 2 and 1, that make up `count` rows; `rows` is a constant
+/// each time.
 template <class Arch, class T, class Body>
 [[gnu::always_inline]] inline void for_each_tile(std::size_t count, Body&& body)
 {

@@ -7,6 +7,7 @@
 #include <scaledot/kernel/exp.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/step.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -115,7 +116,7 @@ T largest_score(const T* scores, std::size_t count)
 }
 
 /// Raises the references of `count` rows (rounded up to whole vectors) to factor * maximum where that is larger, and
-/// says what is kept of weights relative to the old ones: exp(old - new), exactly 1 where nothing changes.
+/// says what is kept of weights relative to the old ones: exp(old - new), exactly 1 where a finite one stays.
 template <class Arch, class T>
 void raise_references(T* references, const T* maxima, T factor, std::size_t count, T* kept)
 {

@@ -178,8 +178,12 @@ def losses(cases, rivals):
 
 
 def rows_table(figures):
+    def place(name):
+        operation, shape = name.split("/")[:2]
+        return operation, [int(extent) for extent in reversed(shape.split("x"))]
+
     rows = []
-    for name, measured in figures.items():
+    for name, measured in sorted(figures.items(), key=lambda item: place(item[0])):
         operation, shape = name.split("/")[:2]
         per_element = 1e9 / measured["elements"]
         rows.append([operation, shape, f"{per_element:.3f}", f"{measured['of_memcpy']:.2f}"])
@@ -261,14 +265,13 @@ def write_document(path, lines, threads):
 
 
 def write_chart(cases, folder, work):
-    """Share of the machine's best, all contenders side by side, one panel for each half of the shapes."""
+    """Share of the machine's best, all contenders side by side, some shapes a panel."""
     if not shutil.which("gnuplot"):
         print("no gnuplot, no chart", file=sys.stderr)
         return
     contenders = [OURS] + rivals_of(cases)
     shown = [case for case in cases if case.type == "float" and OURS in cases[case]]
-    half = (len(shown) + 1) // 2
-    panels = [panel for panel in (shown[:half], shown[half:]) if panel]
+    panels = [shown[first : first + 5] for first in range(0, len(shown), 5)]
     commands = [
         f"set terminal pngcairo size 1500,{440 * len(panels)} font 'sans,10'",
         f"set output '{folder / 'performance.png'}'",

@@ -79,7 +79,7 @@ void pack_lanes(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std
     const std::size_t steps = steps_of<Step>(head_size);
     std::size_t i = 0;
     if (count == Step::lanes) {
-        row_prefetcher next(keys + static_cast<std::ptrdiff_t>(Step::lanes) * key_stride, key_stride, head_size);
+        row_prefetcher next(keys, Step::lanes, key_stride, head_size);
         for (; (i + group) * Step::depth <= head_size; i += group) {
             next.ask(group * Step::depth * sizeof(K) * Step::lanes);
             const auto columns = load_transposed<typename Step::arch, E>(keys + i * Step::depth, key_stride);
@@ -129,8 +129,7 @@ void score_tile_of_rows(const typename Step::element* queries, std::size_t query
     constexpr std::size_t vectors = register_tile<arch, T>::vectors;
     constexpr std::size_t group = transposed_at_once<E, K>;
     for (std::size_t v = 0; v < vectors; ++v, keys += static_cast<std::ptrdiff_t>(Step::lanes) * key_stride) {
-        row_prefetcher next(keys + static_cast<std::ptrdiff_t>(Step::lanes) * key_stride, key_stride,
-                            steps * Step::depth);
+        row_prefetcher next(keys, Step::lanes, key_stride, steps * Step::depth);
         std::array<typename Step::sum, Rows> sums;
         sums.fill(typename Step::sum(0));
         for (std::size_t i = 0; i < steps; i += group) {

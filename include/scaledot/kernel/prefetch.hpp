@@ -18,9 +18,10 @@ namespace scaledot::inline SCALEDOT_BUILD::kernel {
 template <class S>
 class row_prefetcher {
 public:
-    row_prefetcher(const S* rows, std::ptrdiff_t stride, std::size_t size)
-        : row_(reinterpret_cast<std::uintptr_t>(rows)), stride_(static_cast<std::uintptr_t>(stride) * sizeof(S)),
-          bytes_(size * sizeof(S))
+    /// From row `first` on; rows of `size` elements, `stride` apart.
+    row_prefetcher(const S* rows, std::size_t first, std::ptrdiff_t stride, std::size_t size)
+        : stride_(static_cast<std::uintptr_t>(stride) * sizeof(S)),
+          row_(reinterpret_cast<std::uintptr_t>(rows) + first * stride_), bytes_(size * sizeof(S))
     {
     }
 
@@ -38,8 +39,8 @@ public:
     }
 
 private:
-    std::uintptr_t row_;
     std::uintptr_t stride_;
+    std::uintptr_t row_;
     std::size_t bytes_;
     std::size_t done_ = 0;
 };
@@ -51,7 +52,7 @@ public:
     template <std::size_t I, class Element>
     void add(const Element* rows, std::ptrdiff_t stride, std::size_t count, std::size_t size)
     {
-        std::get<I>(entries_) = {row_prefetcher<Element>(rows, stride, size), count * size * sizeof(Element)};
+        std::get<I>(entries_) = {row_prefetcher<Element>(rows, 0, stride, size), count * size * sizeof(Element)};
         longest_ = std::max(longest_, count * size * sizeof(Element));
     }
 
@@ -67,7 +68,7 @@ public:
 private:
     template <class Element>
     struct entry {
-        row_prefetcher<Element> rows{nullptr, 0, 0};
+        row_prefetcher<Element> rows{nullptr, 0, 0, 0};
         std::size_t left = 0;
 
         void ask(std::size_t bytes)

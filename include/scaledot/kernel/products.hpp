@@ -61,7 +61,7 @@ template <class Step, std::size_t Rows, std::size_t Vectors>
                                                  std::size_t steps, accumulators<Step, Rows, Vectors>& sums,
                                                  std::size_t ask = 0)
 {
-    row_prefetcher ahead(right + 16 * right_stride, right_stride, ask / sizeof(*right));
+    row_prefetcher ahead(right, 16, right_stride, ask / sizeof(*right));
     for (std::size_t i = 0; i < steps; ++i, right += right_stride) {
         if (Rows <= 4 && ask > 0) {
             ahead.ask(ask);

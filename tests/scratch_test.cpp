@@ -51,8 +51,8 @@ constexpr std::size_t large = std::size_t{3} << 20;
 
 } // namespace
 
-// Only what asks for cache lines is counted: that is scratch memory.
-void* operator new(std::size_t size, std::align_val_t alignment)
+// Only what asks for cache lines is counted: that is scratch memory. Not inlined, or g++ sees free() meet operator new.
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment)
 {
     const auto line = static_cast<std::size_t>(alignment);
     void* const memory = std::aligned_alloc(line, std::max(line, (size + line - 1) / line * line));
@@ -63,12 +63,12 @@ void* operator new(std::size_t size, std::align_val_t alignment)
     ++allocations;
     return memory;
 }
-void operator delete(void* memory, std::align_val_t) noexcept
+[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept
 {
     live_lines -= memory == nullptr ? 0 : 1;
     std::free(memory);
 }
-void operator delete(void* memory, std::size_t, std::align_val_t alignment) noexcept
+[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t alignment) noexcept
 {
     operator delete(memory, alignment);
 }

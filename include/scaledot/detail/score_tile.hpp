@@ -151,8 +151,8 @@ public:
         });
     }
 
-    /// From products to scores but for a factor, which is returned: scale where nothing but exclusion is asked for.
-    T transform(std::size_t row, std::size_t slot, std::size_t first_key, const key_range& seen) const
+    /// From products to scores but for factor(): nothing but exclusion, where no other option asks for more.
+    void transform(std::size_t row, std::size_t slot, std::size_t first_key, const key_range& seen) const
     {
         if (scaled_first_) {
             scale(slot, seen, score_stage::masked);
@@ -161,7 +161,6 @@ public:
             mask(row, slot, first_key, seen);
         }
         restrict(row, slot, first_key, seen);
-        return factor();
     }
 
     /// What the scores that transform leaves are to be multiplied by.

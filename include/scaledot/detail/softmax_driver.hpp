@@ -61,7 +61,11 @@ public:
             const std::size_t inner = side_by_side_ ? 1 : 0;
             kernel::softmax_block block = block_;
             block.rows = side_by_side_ ? std::min(lanes_, x_.extent(-1) - first) : 1;
-            work(x_.data + offset_of(x_, line, inner) + first, y_.data + offset_of(y_, line, inner) + first, block);
+            // Rows of no logits may have no memory to point into.
+            const auto at = [&](const auto& view) {
+                return view.data ? view.data + offset_of(view, line, inner) + first : nullptr;
+            };
+            work(at(x_), at(y_), block);
         }
     }
 

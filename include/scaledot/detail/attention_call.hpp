@@ -62,19 +62,6 @@ T* row_element(const strided_view<T>& view, const attention_plan& plan, std::siz
     return view.data + offset_of(view, flat, 0);
 }
 
-/// Runs attention; each finished row goes to finish(entry, place, partial row).
-template <class Arch, class Q, class K, class V, class Finish>
-void drive_attention(const attention_plan& plan, const strided_view<const Q>& q, const strided_view<const K>& k,
-                     const strided_view<const V>& v, bool with_values, bool with_statistics, const Finish& finish)
-{
-    if (plan.batch == 0 || plan.heads == 0 || plan.queries == 0) {
-        return; // before scratch of whatever size an empty array claims to have
-    }
-    using T = arithmetic_t<Q, K, V>;
-    attention_driver<Arch, T, Q, K, V, Finish> driver(plan, {q}, {k}, {v}, with_values, with_statistics, finish);
-    driver.run();
-}
-
 /// Throws when an output shares elements with what the options refer to.
 template <class Out>
 void require_apart_from_options(Out& out, const attention_options& options, const char* name = "out")
@@ -125,7 +112,8 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
         query.read();
         key.read(options.key_lengths);
         value.read(options.key_lengths);
-        drive_attention<native_architecture>(plan, query.view(), key.view(), value.view(), true, false, finish_each);
+        drive_attention<native_architecture, T, element_of<Q>, element_of<K>, element_of<V>>(
+            plan, {query.view()}, {key.view()}, {value.view()}, true, false, row_receiver<T>(finish_each));
     };
     if constexpr (with_lse) {
         static_assert(std::is_floating_point_v<element_of<Lse>>, "scaledot: lse needs float or double elements");

@@ -43,12 +43,35 @@ struct attention_part {
     }
 };
 
-/// Where finished rows go: finish(entry, place, partial row) is called once for each row.
-template <class Arch, class T, class Q, class K, class V, class Finish>
+/// Where finished rows go: a reference to a callable (batch entry, place, partial row), called once for each row, from
+/// several threads at once. The driver is compiled once for all of them.
+template <class T>
+class row_receiver {
+public:
+    template <class Finish>
+    explicit row_receiver(const Finish& finish)
+        : finish_(&finish),
+          call_([](const void* callable, std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
+              (*static_cast<const Finish*>(callable))(entry, place, row);
+          })
+    {
+    }
+
+    void operator()(std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) const
+    {
+        call_(finish_, entry, place, row);
+    }
+
+private:
+    const void* finish_;
+    void (*call_)(const void*, std::size_t, const row_place&, const kernel::partial_row<T>&);
+};
+
+template <class Arch, class T, class Q, class K, class V>
 class attention_driver {
 public:
     attention_driver(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, head_view<const V> v,
-                     bool with_values, bool with_statistics, const Finish& finish)
+                     bool with_values, bool with_statistics, const row_receiver<T>& finish)
         : plan_(plan), q_(q), k_(k), v_(v), with_values_(with_values), with_statistics_(with_statistics),
           finish_(finish), rows_(checked_product(plan.group(), plan.queries, "the rows of a head")),
           heads_(checked_product(plan.batch, plan.key_heads, "batch * heads")),
@@ -292,13 +315,24 @@ private:
     head_view<const V> v_;
     bool with_values_;
     bool with_statistics_;
-    const Finish& finish_;
+    const row_receiver<T>& finish_;
     std::size_t rows_;
     std::size_t heads_;
     std::size_t runs_;
     std::size_t chunks_;
     std::size_t parts_;
 };
+
+/// Runs attention in T; without values there is no output, and v is not looked at.
+template <class Arch, class T, class Q, class K, class V>
+void drive_attention(const attention_plan& plan, const head_view<const Q>& q, const head_view<const K>& k,
+                     const head_view<const V>& v, bool with_values, bool with_statistics, const row_receiver<T>& finish)
+{
+    if (plan.batch == 0 || plan.heads == 0 || plan.queries == 0) {
+        return; // before scratch of whatever size an empty array claims to have
+    }
+    attention_driver<Arch, T, Q, K, V>(plan, q, k, v, with_values, with_statistics, finish).run();
+}
 
 /// Writes a finished row: output / sum, the sink in the sum. Returns what lse is made of.
 template <class Arch, class T, class O>

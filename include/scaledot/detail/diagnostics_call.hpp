@@ -94,11 +94,13 @@ void diagnose_into(Out&& out, Diagnostics& diagnostics, const Q& q, const K& k, 
             finish_row<native_architecture>(row, plan.sink(place.head), size, rows.row(entry, place.head, place.query));
             write(entry, place, row);
         };
-        drive_attention<native_architecture>(plan, query.view(), key.view(), value.view(), true, true, finish);
+        drive_attention<native_architecture, T, element_of<Q>, element_of<K>, element_of<V>>(
+            plan, {query.view()}, {key.view()}, {value.view()}, true, true, row_receiver<T>(finish));
     } else {
         query.read();
         key.read(options.key_lengths);
-        drive_attention<native_architecture>(plan, query.view(), key.view(), key.view(), false, true, write);
+        drive_attention<native_architecture, T, element_of<Q>, element_of<K>, element_of<K>>(
+            plan, {query.view()}, {key.view()}, {key.view()}, false, true, row_receiver<T>(write));
     }
 }
 

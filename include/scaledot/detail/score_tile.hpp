@@ -16,6 +16,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
@@ -46,7 +47,7 @@ public:
     /// Takes its memory from `memory`, which lays nothing out but counts where it has none.
     score_tile(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, scratch& memory)
         : plan_(plan), q_(q), k_(k), steps_(kernel::steps_of<step>(plan.head_size)),
-          queries_(memory.take<element>(run_rows<Arch, T>, steps_)),
+          packed_queries_(memory.take<element>(run_rows<Arch, T>, steps_)),
           keys_(memory.take<element>(kernel::block_keys, steps_)),
           scores_(memory.take<T>(group_rows<Arch, T>, kernel::block_keys))
     {
@@ -68,6 +69,13 @@ public:
         key_range seen{plan_.keys, 0};
         row_place place{key_head * plan_.group() + begin / plan_.queries, begin % plan_.queries};
         const Q* query = q_.row(entry, place.head, place.query);
+        queries_ = packed_queries_;
+        bool lying = false; // queries can be used where they lie
+        if constexpr (std::is_same_v<Q, element>) {
+            lying = !negated_ && place.query + rows_ <= plan_.queries &&
+                    q_.row_stride() == static_cast<std::ptrdiff_t>(plan_.head_size);
+            queries_ = lying ? query : packed_queries_;
+        }
         for (std::size_t r = 0; r < rows_; ++r) {
             places_[r] = place;
             visible_[r] = plan_.visible(entry, place.query);
@@ -75,7 +83,9 @@ public:
                 seen.first = std::min(seen.first, visible_[r].first);
                 seen.last = std::max(seen.last, visible_[r].last);
             }
-            kernel::pack_row<step>(query, plan_.head_size, negated_, queries_ + r * steps_);
+            if (!lying) {
+                kernel::pack_row<step>(query, plan_.head_size, negated_, packed_queries_ + r * steps_);
+            }
             query += q_.row_stride();
             if (++place.query == plan_.queries && r + 1 < rows_) {
                 place = {place.head + 1, 0};
@@ -135,7 +145,7 @@ public:
     /// Whether a run is of so few rows, and heads of such a size, that keys are multiplied as they lie.
     bool takes_keys_as_rows() const
     {
-        return rows_ <= few_rows && plan_.head_size % (step::depth * kernel::transposed_at_once<element, K>) == 0;
+        return rows_ <= few_rows && plan_.head_size % (step::depth * kernel::transposed_at_once<element, element>) == 0;
     }
 
     /// The products of the whole run, of few rows, with the panel of keys that starts at key `panel` of the block and
@@ -146,7 +156,7 @@ public:
             if constexpr (rows <= few_rows) {
                 kernel::score_tile_of_rows<step, rows>(queries_ + r * steps_, steps_,
                                                        k_.row(entry_, key_head_, first_key), k_.row_stride(), steps_,
-                                                       scores(r) + panel, kernel::block_keys);
+                                                       keys_, scores(r) + panel, kernel::block_keys);
             }
         });
     }
@@ -182,6 +192,8 @@ public:
 
 private:
     static constexpr std::size_t few_rows = 4;
+    static constexpr std::size_t fewest_steps = kernel::transposed_at_once<element, element>;
+    static_assert(kernel::copied_keys<step>(fewest_steps) <= kernel::block_keys * fewest_steps, "keys_ is the scratch");
 
     void scale(std::size_t slot, const key_range& seen, score_stage stage) const
     {
@@ -212,8 +224,8 @@ private:
         const std::size_t begin_key = first_key + seen.first;
         const auto relative = [&](std::size_t key) { return key > begin_key ? key - begin_key : 0; };
         const std::size_t last = std::min(visible_[row].last, plan_.valid_keys(entry_));
-        kernel::restrict_row(scores(slot) + seen.first, seen.last - seen.first, relative(visible_[row].first),
-                             relative(last));
+        kernel::restrict_row<Arch>(scores(slot) + seen.first, seen.last - seen.first, relative(visible_[row].first),
+                                   relative(last));
     }
 
     /// Where a mask's element for a row and a key lies, and the step to the next key's.
@@ -250,7 +262,8 @@ private:
     std::size_t rows_ = 0;
     std::array<row_place, run_rows<Arch, T>> places_;
     std::array<key_range, run_rows<Arch, T>> visible_;
-    element* queries_;
+    element* packed_queries_;
+    const element* queries_ = nullptr; ///< those of the run, [rows, steps]
     element* keys_;
     T* scores_;
 };

@@ -77,21 +77,32 @@ void pack_lanes(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std
     using E = typename Step::element;
     constexpr std::size_t group = transposed_at_once<E, K>;
     const std::size_t steps = steps_of<Step>(head_size);
-    std::size_t i = 0;
-    if (count == Step::lanes) {
+    std::size_t done = 0;
+    if (count == Step::lanes && head_size >= group * Step::depth) {
         row_prefetcher next(keys, Step::lanes, key_stride, head_size);
-        for (; (i + group) * Step::depth <= head_size; i += group) {
+        const auto transpose = [&](std::size_t i) __attribute__((always_inline))
+        {
             next.ask(group * Step::depth * sizeof(K) * Step::lanes);
             const auto columns = load_transposed<typename Step::arch, E>(keys + i * Step::depth, key_stride);
             unroll<group>([&](auto c)
                               __attribute__((always_inline)) { columns[c].store_unaligned(packed + (i + c) * width); });
+        };
+        const std::size_t whole = head_size / Step::depth;
+        for (; done + group <= whole; done += group) {
+            transpose(done);
+        }
+        if (done < whole) {
+            transpose(whole - group);
+            done = whole;
+        }
+    } else {
+        for (std::size_t i = 0; i < steps; ++i) {
+            std::fill_n(packed + i * width, Step::lanes, E(0));
         }
     }
-    for (; i < steps; ++i) {
-        for (std::size_t lane = 0; lane < Step::lanes; ++lane) {
-            const K* key = keys + static_cast<std::ptrdiff_t>(std::min(lane, count - 1)) * key_stride;
-            packed[i * width + lane] =
-                lane < count ? make_element<Step>(key + i * Step::depth, head_size - i * Step::depth) : E(0);
+    for (std::size_t lane = 0; lane < count; ++lane, keys += key_stride) {
+        for (std::size_t i = done; i < steps; ++i) {
+            packed[i * width + lane] = make_element<Step>(keys + i * Step::depth, head_size - i * Step::depth);
         }
     }
 }
@@ -118,23 +129,52 @@ void pack_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std:
     }
 }
 
-/// score_tile with keys that lie as rows, as many as a panel has, transposed on the way: where a row or a few see them
-/// once, packing would only be written and read again. `steps` is a multiple of what load_transposed takes at once.
+/// Copies the keys of a vector, as elements, in the order they lie in memory; `count` elements each, a whole number of
+/// groups of load_transposed, to rows `row_stride` apart.
+template <class Step, class K>
+[[gnu::always_inline]] inline void copy_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count,
+                                             typename Step::element* rows, std::size_t row_stride)
+{
+    constexpr std::size_t at_once = 4 * Step::lanes; // short loops fill the machine's window with jumps
+    constexpr std::size_t group = transposed_at_once<typename Step::element, typename Step::element>;
+    for (std::size_t lane = 0; lane < Step::lanes; ++lane, keys += key_stride, rows += row_stride) {
+        std::size_t i = 0;
+        for (; i + at_once <= count; i += at_once) {
+            unroll<4>([&](auto v) __attribute__((always_inline)) {
+                const std::size_t at = i + v * Step::lanes;
+                Step::load_elements(keys + at * Step::depth).store_unaligned(rows + at);
+            });
+        }
+        for (; i < count; i += group) {
+            for (std::size_t j = i; j < i + group; ++j) {
+                rows[j] = make_element<Step>(keys + j * Step::depth, Step::depth);
+            }
+        }
+    }
+}
+
+/// score_tile with keys that lie as rows, as many as a panel has: where a row or a few see them once, packing would
+/// only be written and read again. The keys of a vector are copied to scratch in the order they lie in memory, which
+/// the machine follows by itself, and transposed from there. `steps` is a multiple of what load_transposed takes at
+/// once; `scratch` has room for copied_keys(steps).
 template <class Step, std::size_t Rows, class T, class K>
 void score_tile_of_rows(const typename Step::element* queries, std::size_t query_stride, const K* keys,
-                        std::ptrdiff_t key_stride, std::size_t steps, T* scores, std::size_t score_stride)
+                        std::ptrdiff_t key_stride, std::size_t steps, typename Step::element* scratch, T* scores,
+                        std::size_t score_stride)
 {
     using E = typename Step::element;
     using arch = typename Step::arch;
     constexpr std::size_t vectors = register_tile<arch, T>::vectors;
-    constexpr std::size_t group = transposed_at_once<E, K>;
-    for (std::size_t v = 0; v < vectors; ++v, keys += static_cast<std::ptrdiff_t>(Step::lanes) * key_stride) {
-        row_prefetcher next(keys, Step::lanes, key_stride, steps * Step::depth);
+    constexpr std::size_t group = transposed_at_once<E, E>;
+    const std::size_t row_stride = steps + Step::lanes;
+    for (std::size_t first = 0; first < vectors * Step::lanes; first += Step::lanes) {
+        row_prefetcher after_next(keys, 2 * Step::lanes, key_stride, steps * Step::depth);
+        copy_keys<Step>(keys, key_stride, steps, scratch, row_stride);
         std::array<typename Step::sum, Rows> sums;
         sums.fill(typename Step::sum(0));
         for (std::size_t i = 0; i < steps; i += group) {
-            next.ask(group * Step::depth * sizeof(K) * Step::lanes);
-            const auto columns = load_transposed<arch, E>(keys + i * Step::depth, key_stride);
+            after_next.ask(group * Step::depth * sizeof(K) * Step::lanes);
+            const auto columns = load_transposed<arch, E>(scratch + i, static_cast<std::ptrdiff_t>(row_stride));
             unroll<group>([&](auto c) __attribute__((always_inline)) {
                 unroll<Rows>([&](auto r) __attribute__((always_inline)) {
                     sums[r] =
@@ -143,9 +183,17 @@ void score_tile_of_rows(const typename Step::element* queries, std::size_t query
             });
         }
         unroll<Rows>([&](auto r) __attribute__((always_inline)) {
-            sums[r].store_unaligned(scores + r * score_stride + v * Step::lanes);
+            sums[r].store_unaligned(scores + r * score_stride + first);
         });
+        keys += static_cast<std::ptrdiff_t>(Step::lanes) * key_stride;
     }
+}
+
+/// Elements of scratch that score_tile_of_rows needs.
+template <class Step>
+constexpr std::size_t copied_keys(std::size_t steps)
+{
+    return Step::lanes * (steps + Step::lanes); // rows a power of two apart would meet in few lines of the cache
 }
 
 /// Lanes of pairs (low[i], high[i]) of 16 bits each.

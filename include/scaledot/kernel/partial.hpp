@@ -115,13 +115,15 @@ void merge(const partial_row<T>& into, const partial_row<T>& from, std::size_t s
 template <class Arch, class T>
 bool all_finite(const T* values, std::size_t count)
 {
+    using B = batch<Arch, T>;
     using I = batch<Arch, bits_of<T>>;
-    I found(0);
+    const B zero = barrier(B(0)); // 0 * inf is NaN, which -ffast-math must not see through
+    B products(0);
     for (std::size_t i = 0; i < count; i += lanes<Arch, T>) {
-        const I exponent = as_bits(batch<Arch, T>::load_unaligned(values + i)) & I(exponent_mask<T>);
-        found = select_bits(exponent == I(exponent_mask<T>), I(1), found);
+        products = multiply_add(B::load_unaligned(values + i), zero, products);
     }
-    return !xsimd::any(found != I(0));
+    const I exponents = as_bits(barrier(products)) & I(exponent_mask<T>);
+    return !xsimd::any(exponents == I(exponent_mask<T>));
 }
 
 /// What a finished row is made of: output * kept / sum, lse = maximum + ln(sum). All NaN for a row that is.
@@ -159,11 +161,11 @@ template <class Arch, class T, class O>
 void write_row(const partial_row<T>& row, const row_total& total, std::size_t size, O* output)
 {
     using B = batch<Arch, T>;
-    const double factor = total.kept / total.sum / static_cast<double>(row.value_scale);
+    const double divisor = total.sum * static_cast<double>(row.value_scale);
+    const double factor = total.kept / divisor;
     const T high = barrier(static_cast<T>(factor));
     const double rest =
-        sizeof(T) == 4 ? factor - static_cast<double>(high)
-                       : std::fma(-factor, total.sum, total.kept / static_cast<double>(row.value_scale)) / total.sum;
+        sizeof(T) == 4 ? factor - static_cast<double>(high) : std::fma(-factor, divisor, total.kept) / divisor;
     const T low = static_cast<T>(rest);
     for (std::size_t c = 0; c < size; c += lanes<Arch, T>) {
         const B value = B::load_unaligned(row.output + c);

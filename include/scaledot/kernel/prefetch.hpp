@@ -13,6 +13,19 @@
 
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
+/// Asks for the beginning of row `ahead` of some rows. The machine's own prefetching follows rows that are read in the
+/// order they lie in memory, but it starts anew in each page, and that takes it a while. Nothing is read: rows past the
+/// end of an array do no harm.
+template <class S>
+[[gnu::always_inline]] inline void ask_for_row(const S* rows, std::ptrdiff_t stride, std::size_t ahead)
+{
+    const auto bytes = static_cast<std::uintptr_t>(stride) * sizeof(S) * ahead;
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(rows) + bytes), 0, 2);
+}
+
+/// How far ahead rows are asked for that are read once, in order.
+inline constexpr std::size_t rows_ahead = 24;
+
 /// Asks for rows a few lines at a time, in the order they lie in memory, into the second-level cache. Nothing is read:
 /// rows past the end of an array do no harm.
 template <class S>
@@ -28,14 +41,18 @@ public:
     [[gnu::always_inline]] void ask(std::size_t bytes)
     {
         constexpr std::size_t line = 64;
+        std::uintptr_t row = row_;
+        std::size_t done = done_;
         for (std::size_t i = 0; i < bytes; i += line) {
-            __builtin_prefetch(reinterpret_cast<const void*>(row_ + done_), 0, 2);
-            done_ += line;
-            if (done_ >= bytes_) {
-                done_ = 0;
-                row_ += stride_;
+            __builtin_prefetch(reinterpret_cast<const void*>(row + done), 0, 2);
+            done += line;
+            if (done >= bytes_) {
+                done = 0;
+                row += stride_;
             }
         }
+        row_ = row;
+        done_ = done;
     }
 
 private:

@@ -56,19 +56,21 @@ using accumulators = std::array<std::array<typename Step::sum, Vectors>, Rows>;
 
 /// sums[r][v] += left[r, i] right[i, v], one chain over i = 0 ... steps - 1.
 template <class Step, std::size_t Rows, std::size_t Vectors>
-[[gnu::always_inline]] inline void multiply_tile(const typename Step::element* left, std::size_t left_stride,
-                                                 const typename Step::right_element* right, std::ptrdiff_t right_stride,
-                                                 std::size_t steps, accumulators<Step, Rows, Vectors>& sums,
-                                                 std::size_t ask = 0)
+[[gnu::always_inline]] inline void
+multiply_tile(const typename Step::element* left, std::size_t left_stride, const typename Step::right_element* right,
+              std::ptrdiff_t right_stride, std::size_t steps, accumulators<Step, Rows, Vectors>& sums, bool ask = false)
 {
-    row_prefetcher ahead(right, 16, right_stride, ask / sizeof(*right));
     for (std::size_t i = 0; i < steps; ++i, right += right_stride) {
-        if (Rows <= 4 && ask > 0) {
-            ahead.ask(ask);
+        if (ask) {
+            ask_for_row(right, right_stride, rows_ahead);
         }
         std::array<typename Step::vector, Vectors> of_right;
-        unroll<Vectors>([&](auto v)
-                            __attribute__((always_inline)) { of_right[v] = Step::load(right + v * Step::lanes); });
+        unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
+            of_right[v] = Step::load(right + v * Step::lanes);
+            if constexpr (Rows == 2 || Rows == 4) {
+                of_right[v] = barrier(of_right[v]); // else GCC reads it from memory once for each row
+            }
+        });
         unroll<Rows>([&](auto r) __attribute__((always_inline)) {
             const auto of_left = Step::broadcast(left + r * left_stride + i);
             unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
@@ -103,7 +105,7 @@ void score_tile(const typename Step::element* queries, std::size_t query_stride,
 template <class Step, std::size_t Rows, std::size_t Vectors, class T>
 void value_tile(const typename Step::element* weights, std::size_t weight_stride,
                 const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps,
-                const T* kept, T* output, std::size_t output_stride, std::size_t ask = 0)
+                const T* kept, T* output, std::size_t output_stride, bool ask = false)
 {
     using sum = typename Step::sum;
     accumulators<Step, Rows, Vectors> sums;
@@ -129,11 +131,11 @@ void value_rows(const typename Step::element* weights, std::size_t weight_stride
 {
     using tile = register_tile<typename Step::arch, T>;
     constexpr std::size_t vectors = Rows <= 2 ? 2 * tile::vectors : tile::vectors;
+    const bool ask = Rows <= 4; // values that few rows see come from memory
     std::size_t v = 0;
     for (; v + vectors <= value_vectors; v += vectors) {
         value_tile<Step, Rows, vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
-                                        output + v * Step::lanes, output_stride,
-                                        Rows <= 4 && v == 0 ? value_vectors * Step::lanes * sizeof(*values) : 0);
+                                        output + v * Step::lanes, output_stride, ask && v == 0);
     }
     const auto rest = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
         if ((value_vectors - v) & Vectors) {

@@ -10,11 +10,13 @@
 #include <scaledot/kernel/step.hpp>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <type_traits>
 
 SCALEDOT_KERNELS_BEGIN
@@ -93,13 +95,29 @@ void scale_row(T* scores, std::size_t count, T scale)
     }
 }
 
-/// Excludes what lies before `first` and from `last` on.
-template <class T>
+/// Excludes what lies before `first` and from `last` on; `count` scores, whole vectors.
+template <class Arch, class T>
 void restrict_row(T* scores, std::size_t count, std::size_t first, std::size_t last)
 {
-    std::fill(scores, scores + std::min(first, count), negative_infinity<T>);
-    if (last < count) {
-        std::fill(scores + last, scores + count, negative_infinity<T>);
+    using B = batch<Arch, T>;
+    using I = batch<Arch, bits_of<T>>;
+    constexpr std::size_t width = lanes<Arch, T>;
+    alignas(alignment_of<Arch>) std::array<bits_of<T>, width> numbers;
+    std::iota(numbers.begin(), numbers.end(), bits_of<T>(0));
+    const I lane = I::load_aligned(numbers.data());
+    const I excluded(negative_infinity_bits<T>);
+    const auto restrict_vector = [&](std::size_t j) {
+        const auto from = static_cast<bits_of<T>>(std::clamp(first, j, j + width) - j);
+        const auto to = static_cast<bits_of<T>>(std::clamp(last, j, j + width) - j);
+        I bits = as_bits(B::load_unaligned(scores + j));
+        bits = select_bits(lane < I(from), excluded, bits);
+        from_bits<T>(select_bits(lane < I(to), bits, excluded)).store_unaligned(scores + j);
+    };
+    for (std::size_t j = 0; j < std::min(first, count); j += width) {
+        restrict_vector(j);
+    }
+    for (std::size_t j = last / width * width; j < count; j += width) {
+        restrict_vector(j);
     }
 }
 

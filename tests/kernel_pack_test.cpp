@@ -233,8 +233,7 @@ TEST_CASE_TEMPLATE("score_tile_of_rows: keys as they lie give the bits of packed
     using storage = typename S::storage;
     using T = arithmetic<step>;
     constexpr std::size_t keys = width<step>;
-    using element = typename step::element;
-    constexpr std::size_t at_once = kernel::transposed_at_once<element, element> * step::depth;
+    constexpr std::size_t at_once = kernel::transposed_at_once<typename step::element, storage> * step::depth;
     for (const std::size_t size :
          {at_once, 5 * at_once, 4 * step::lanes * step::depth, 9 * step::lanes * step::depth}) {
         const auto apart = static_cast<std::ptrdiff_t>(size);
@@ -253,11 +252,13 @@ TEST_CASE_TEMPLATE("score_tile_of_rows: keys as they lie give the bits of packed
                 std::vector<T> expected(Rows * keys), scores(Rows * keys);
                 kernel::score_tile<step, Rows, keys / step::lanes>(queries.data(), steps, panel.data(), steps,
                                                                    expected.data(), keys);
-                packed_elements<step> scratch(kernel::copied_keys<step>(steps));
+                constexpr float marker = 77;
+                const std::size_t room = step::lanes * kernel::copied_row<storage>(size);
+                std::vector<storage> copied(room + 1, storage(marker));
                 kernel::score_tile_of_rows<step, Rows>(queries.data(), steps, rows.first(), stride, steps,
-                                                       scratch.data(), scores.data(), keys);
+                                                       copied.data(), scores.data(), keys);
                 CHECK(scores == expected);
-                CHECK(scratch.nothing_past_the_end());
+                CHECK(static_cast<float>(copied[room]) == marker);
                 CHECK(scores[0] > 0);
             };
             check(std::integral_constant<std::size_t, 1>{});

@@ -49,6 +49,7 @@ public:
         : plan_(plan), q_(q), k_(k), steps_(kernel::steps_of<step>(plan.head_size)),
           packed_queries_(memory.take<element>(run_rows<Arch, T>, steps_)),
           keys_(memory.take<element>(kernel::block_keys, steps_)),
+          key_rows_(memory.take<K>(lanes, kernel::copied_row<K>(plan.head_size))),
           scores_(memory.take<T>(group_rows<Arch, T>, kernel::block_keys))
     {
         const T scale = kernel::in_range<T>(plan.scale);
@@ -145,7 +146,7 @@ public:
     /// Whether a run is of so few rows, and heads of such a size, that keys are multiplied as they lie.
     bool takes_keys_as_rows() const
     {
-        return rows_ <= few_rows && plan_.head_size % (step::depth * kernel::transposed_at_once<element, element>) == 0;
+        return rows_ <= few_rows && plan_.head_size % (step::depth * kernel::transposed_at_once<element, K>) == 0;
     }
 
     /// The products of the whole run, of few rows, with the panel of keys that starts at key `panel` of the block and
@@ -156,7 +157,7 @@ public:
             if constexpr (rows <= few_rows) {
                 kernel::score_tile_of_rows<step, rows>(queries_ + r * steps_, steps_,
                                                        k_.row(entry_, key_head_, first_key), k_.row_stride(), steps_,
-                                                       keys_, scores(r) + panel, kernel::block_keys);
+                                                       key_rows_, scores(r) + panel, kernel::block_keys);
             }
         });
     }
@@ -192,8 +193,6 @@ public:
 
 private:
     static constexpr std::size_t few_rows = 4;
-    static constexpr std::size_t fewest_steps = kernel::transposed_at_once<element, element>;
-    static_assert(kernel::copied_keys<step>(fewest_steps) <= kernel::block_keys * fewest_steps, "keys_ is the scratch");
 
     void scale(std::size_t slot, const key_range& seen, score_stage stage) const
     {
@@ -265,6 +264,7 @@ private:
     element* packed_queries_;
     const element* queries_ = nullptr; ///< those of the run, [rows, steps]
     element* keys_;
+    K* key_rows_; ///< a vector's keys as they lie
     T* scores_;
 };
 

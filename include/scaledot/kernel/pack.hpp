@@ -129,52 +129,53 @@ void pack_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std:
     }
 }
 
-/// Copies the keys of a vector, as elements, in the order they lie in memory; `count` elements each, a whole number of
-/// groups of load_transposed, to rows `row_stride` apart.
-template <class Step, class K>
-[[gnu::always_inline]] inline void copy_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count,
-                                             typename Step::element* rows, std::size_t row_stride)
+/// How far apart copy_keys puts rows of `size` elements: rows a power of two apart would meet in few lines of the
+/// cache.
+template <class K>
+constexpr std::size_t copied_row(std::size_t size)
 {
-    constexpr std::size_t at_once = 4 * Step::lanes; // short loops fill the machine's window with jumps
-    constexpr std::size_t group = transposed_at_once<typename Step::element, typename Step::element>;
-    for (std::size_t lane = 0; lane < Step::lanes; ++lane, keys += key_stride, rows += row_stride) {
+    constexpr std::size_t line = 64 / sizeof(K);
+    return (size + line - 1) / line * line + line;
+}
+
+/// Copies `count` rows of `size` elements in the order they lie in memory.
+template <class K>
+[[gnu::always_inline]] inline void copy_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count,
+                                             std::size_t size, K* rows)
+{
+    // Short loops would fill the machine's window with jumps, where it should be full of loads.
+    constexpr std::size_t at_once = 256 / sizeof(K);
+    for (std::size_t row = 0; row < count; ++row, keys += key_stride, rows += copied_row<K>(size)) {
         std::size_t i = 0;
-        for (; i + at_once <= count; i += at_once) {
-            unroll<4>([&](auto v) __attribute__((always_inline)) {
-                const std::size_t at = i + v * Step::lanes;
-                Step::load_elements(keys + at * Step::depth).store_unaligned(rows + at);
-            });
+        for (; i + at_once <= size; i += at_once) {
+            std::memcpy(static_cast<void*>(rows + i), static_cast<const void*>(keys + i), at_once * sizeof(K));
         }
-        for (; i < count; i += group) {
-            for (std::size_t j = i; j < i + group; ++j) {
-                rows[j] = make_element<Step>(keys + j * Step::depth, Step::depth);
-            }
-        }
+        std::copy(keys + i, keys + size, rows + i);
     }
 }
 
 /// score_tile with keys that lie as rows, as many as a panel has: where a row or a few see them once, packing would
-/// only be written and read again. The keys of a vector are copied to scratch in the order they lie in memory, which
-/// the machine follows by itself, and transposed from there. `steps` is a multiple of what load_transposed takes at
-/// once; `scratch` has room for copied_keys(steps).
+/// only be written and read again. The keys of a vector are copied to `rows`, which has room for copied_row(head size)
+/// times Step::lanes, in the order they lie in memory, which the machine follows by itself, and transposed from there.
+/// `steps` is a multiple of what load_transposed takes at once.
 template <class Step, std::size_t Rows, class T, class K>
 void score_tile_of_rows(const typename Step::element* queries, std::size_t query_stride, const K* keys,
-                        std::ptrdiff_t key_stride, std::size_t steps, typename Step::element* scratch, T* scores,
-                        std::size_t score_stride)
+                        std::ptrdiff_t key_stride, std::size_t steps, K* rows, T* scores, std::size_t score_stride)
 {
     using E = typename Step::element;
     using arch = typename Step::arch;
     constexpr std::size_t vectors = register_tile<arch, T>::vectors;
-    constexpr std::size_t group = transposed_at_once<E, E>;
-    const std::size_t row_stride = steps + Step::lanes;
+    constexpr std::size_t group = transposed_at_once<E, K>;
+    const std::size_t size = steps * Step::depth;
     for (std::size_t first = 0; first < vectors * Step::lanes; first += Step::lanes) {
-        row_prefetcher after_next(keys, 2 * Step::lanes, key_stride, steps * Step::depth);
-        copy_keys<Step>(keys, key_stride, steps, scratch, row_stride);
+        row_prefetcher after_next(keys, 2 * Step::lanes, key_stride, size);
+        copy_keys(keys, key_stride, Step::lanes, size, rows);
         std::array<typename Step::sum, Rows> sums;
         sums.fill(typename Step::sum(0));
         for (std::size_t i = 0; i < steps; i += group) {
             after_next.ask(group * Step::depth * sizeof(K) * Step::lanes);
-            const auto columns = load_transposed<arch, E>(scratch + i, static_cast<std::ptrdiff_t>(row_stride));
+            const auto columns =
+                load_transposed<arch, E>(rows + i * Step::depth, static_cast<std::ptrdiff_t>(copied_row<K>(size)));
             unroll<group>([&](auto c) __attribute__((always_inline)) {
                 unroll<Rows>([&](auto r) __attribute__((always_inline)) {
                     sums[r] =
@@ -187,13 +188,6 @@ void score_tile_of_rows(const typename Step::element* queries, std::size_t query
         });
         keys += static_cast<std::ptrdiff_t>(Step::lanes) * key_stride;
     }
-}
-
-/// Elements of scratch that score_tile_of_rows needs.
-template <class Step>
-constexpr std::size_t copied_keys(std::size_t steps)
-{
-    return Step::lanes * (steps + Step::lanes); // rows a power of two apart would meet in few lines of the cache
 }
 
 /// Lanes of pairs (low[i], high[i]) of 16 bits each.

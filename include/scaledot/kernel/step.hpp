@@ -32,12 +32,6 @@ struct number_step {
     static constexpr std::size_t depth = 1;
 
     [[gnu::always_inline]] static vector load(const S* x) { return load_vector<Arch, T>(x); }
-    /// Elements from numbers of a storage type.
-    template <class N>
-    [[gnu::always_inline]] static vector load_elements(const N* numbers)
-    {
-        return load_vector<Arch, T>(numbers);
-    }
     [[gnu::always_inline]] static vector broadcast(const T* x) { return vector(*x); }
     [[gnu::always_inline]] static sum multiply_add(const vector& a, const vector& b, const sum& c)
     {
@@ -76,10 +70,6 @@ struct bfloat16_step {
     static constexpr std::size_t depth = 2;
 
     [[gnu::always_inline]] static vector load(const element* x) { return vector::load_unaligned(x); }
-    [[gnu::always_inline]] static vector load_elements(const bfloat16* numbers)
-    {
-        return vector(_mm512_loadu_si512(static_cast<const void*>(numbers)));
-    }
     // From a vector register: clang 16's optimiser does not end on one from memory that meets vdpbf16ps.
     [[gnu::always_inline]] static vector broadcast(const element* x)
     {

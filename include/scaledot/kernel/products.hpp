@@ -10,6 +10,7 @@
 #include <scaledot/kernel/step.hpp>
 #include <scaledot/kernel/unroll.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 
@@ -129,9 +130,23 @@ void value_rows(const typename Step::element* weights, std::size_t weight_stride
                 const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps,
                 const T* kept, std::size_t value_vectors, T* output, std::size_t output_stride)
 {
+    if constexpr (Rows == 4) {
+        // Values that few rows see come from memory: they are to be read in order, all components of a key together.
+        constexpr std::size_t together = 16;
+        constexpr std::array<T, 2> all_kept{1, 1};
+        for (std::size_t i = 0; i < steps; i += together) {
+            for (std::size_t r = 0; r < Rows; r += 2) {
+                value_rows<Step, 2>(weights + r * weight_stride + i, weight_stride,
+                                    values + static_cast<std::ptrdiff_t>(i) * value_stride, value_stride,
+                                    std::min(together, steps - i), i == 0 ? kept + r : all_kept.data(), value_vectors,
+                                    output + r * output_stride, output_stride);
+            }
+        }
+        return;
+    }
     using tile = register_tile<typename Step::arch, T>;
     constexpr std::size_t vectors = Rows <= 2 ? 2 * tile::vectors : tile::vectors;
-    const bool ask = Rows <= 4; // values that few rows see come from memory
+    const bool ask = Rows <= 2;
     std::size_t v = 0;
     for (; v + vectors <= value_vectors; v += vectors) {
         value_tile<Step, Rows, vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,

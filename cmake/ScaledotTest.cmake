@@ -16,12 +16,34 @@ if(SCALEDOT_MPFR_INCLUDE_DIR AND SCALEDOT_MPFR_LIBRARY)
     target_link_libraries(scaledot_mpfr INTERFACE ${SCALEDOT_MPFR_LIBRARY})
 endif()
 
+# Attention takes longer to compile than the tests that call it, so those built with the same flags share it:
+# tests/support/attention_instances.hpp.
+set(SCALEDOT_ATTENTION_TESTS "^(attention.*|conformance|diagnostics|kv_cache|merge|scores|split_heads)_test$")
+set(SCALEDOT_CALLER_FLAGS "" CACHE STRING "More flags for the tests themselves that share attention's instantiations")
+
+function(scaledot_share_attention name)
+    string(MAKE_C_IDENTIFIER "attention_instances${ARGN}" instances)
+    if(NOT TARGET ${instances})
+        add_library(${instances} OBJECT support/attention_instances.cpp)
+        target_link_libraries(${instances} PRIVATE scaledot_dev)
+        target_compile_options(${instances} PRIVATE ${ARGN})
+    endif()
+    target_link_libraries(${name} PRIVATE ${instances})
+    target_compile_options(${name} PRIVATE
+        "SHELL:-include ${CMAKE_CURRENT_SOURCE_DIR}/support/attention_instances.hpp" ${SCALEDOT_CALLER_FLAGS})
+endfunction()
+
 function(scaledot_add_test_program name file)
     add_executable(${name} ${file})
     target_include_directories(${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
     target_link_libraries(${name} PRIVATE doctest_main $<TARGET_NAME_IF_EXISTS:scaledot_mpfr>)
     target_compile_options(${name} PRIVATE ${ARGN})
     target_link_options(${name} PRIVATE ${ARGN})
+    cmake_path(GET file STEM stem)
+    # The instruction sets that attention_test alone is built for have nothing to share.
+    if(stem MATCHES "${SCALEDOT_ATTENTION_TESTS}" AND NOT name MATCHES "[.](sse2|avx2|fast_math)$")
+        scaledot_share_attention(${name} ${ARGN})
+    endif()
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES TIMEOUT 600)
 endfunction()

@@ -12,6 +12,7 @@
 #include <scaledot/kernel/partial.hpp>
 #include <scaledot/kernel/prefetch.hpp>
 #include <scaledot/kernel/products.hpp>
+#include <scaledot/kernel/score_sums.hpp>
 #include <scaledot/kernel/scores.hpp>
 
 #include <algorithm>
@@ -73,6 +74,7 @@ public:
         : plan_(plan), scores_(plan, q, k, memory), v_(v), value_size_(with_values ? v.size() : 0),
           value_vectors_(value_size_ / lanes + (value_size_ % lanes != 0 ? 1 : 0)), with_statistics_(with_statistics),
           sums_(memory.take<T>(run_rows<Arch, T>, lanes)),
+          observed_(with_statistics ? memory.take<kernel::score_sums<Arch, T>>(run_rows<Arch, T>, 1) : nullptr),
           values_(must_pack_values() ? memory.take<value_element>(kernel::steps_of<value_step>(kernel::block_keys),
                                                                   padded_value_size())
                                      : nullptr)
@@ -109,10 +111,16 @@ public:
     {
         chunk.clear(rows());
         std::fill_n(sums_, rows() * lanes, T(0));
+        if (with_statistics_) {
+            std::fill_n(observed_, rows(), kernel::score_sums<Arch, T>{});
+        }
         const std::size_t begin = chunk_index * kernel::chunk_keys;
         const std::size_t end = std::min(begin + kernel::chunk_keys, plan_.valid_keys(scores_.entry()));
         for (std::size_t first = begin; first < end; first += kernel::block_keys) {
             attend_block(first, std::min(first + kernel::block_keys, end), packed, chunk, carefully);
+        }
+        for (std::size_t r = 0; with_statistics_ && r < rows(); ++r) {
+            kernel::merge(*chunk.row(r).statistics, observed_[r].statistics(*chunk.row(r).maximum));
         }
         for (std::size_t r = 0; r < rows(); ++r) {
             kernel::close(chunk.row(r), kernel::batch<Arch, T>::load_aligned(sums_ + r * lanes));
@@ -257,17 +265,20 @@ private:
             scores_.transform(row + slot, slot, b.first, seen);
             const T* scores = scores_.scores(slot) + seen.first;
             const std::size_t width = seen.last - seen.first;
-            if (with_statistics_) {
-                kernel::merge(*chunk.row(row + slot).statistics,
-                              kernel::statistics_of_scaled_block<Arch>(scores, width, factor));
-            }
             if (carefully) {
                 std::transform(scores, scores + width, excluded_[slot].begin(),
                                [](T score) { return kernel::is_negative_infinity_bits(score); });
             }
-            maxima_[slot] = kernel::largest_score<Arch>(scores, width);
+            if (with_statistics_) {
+                const auto extremes = kernel::extremes_of<Arch>(scores, width);
+                maxima_[slot] = extremes.largest;
+                minima_[slot] = extremes.smallest;
+            } else {
+                maxima_[slot] = kernel::largest_score<Arch>(scores, width);
+            }
         }
         T* const references = chunk.row(row).maximum;
+        std::copy_n(references, count, before_.begin());
         kernel::raise_references<Arch>(references, maxima_.data(), factor, count, kept_.data());
         for (std::size_t slot = 0; slot < count; ++slot) {
             const key_range& seen = group.seen[slot / tile::rows];
@@ -276,16 +287,51 @@ private:
             const sum before = sum::load_aligned(sums) * sum(kept_[slot]);
             const std::size_t width = seen.first < seen.last ? seen.last - seen.first : 0;
             T* const scores = scores_.scores(slot) + seen.first;
-            T of_row = factor;
-            if (kernel::rounds_coarsely(references[slot])) {
-                kernel::scale_row<Arch>(scores, width, factor);
-                of_row = 1;
+            if (with_statistics_ && width > 0) {
+                observe(row, slot, scores, width, factor, chunk, before).store_aligned(sums);
+            } else {
+                weigh_row(scores, width, factor, references[slot], before).store_aligned(sums);
             }
-            kernel::weigh_row<value_step>(scores, width, of_row, references[slot], before).store_aligned(sums);
             if (carefully) {
                 value_step::scale_weights(reinterpret_cast<value_element*>(scores), width, careful_scale());
             }
         }
+    }
+
+    typename value_step::sum weigh_row(T* scores, std::size_t width, T factor, T reference,
+                                       const typename value_step::sum& before) const
+    {
+        if (kernel::rounds_coarsely(reference)) {
+            kernel::scale_row<Arch>(scores, width, factor);
+            factor = 1;
+        }
+        return kernel::weigh_row<value_step>(scores, width, factor, reference, before);
+    }
+
+    /// weigh_row that takes the scores into the statistics of the row as well.
+    typename value_step::sum observe(std::size_t row, std::size_t slot, T* scores, std::size_t width, T factor,
+                                     const partial_rows<T>& chunk, const typename value_step::sum& before)
+    {
+        using bound = kernel::summable_scores<T>;
+        const T reference = *chunk.row(row + slot).maximum;
+        kernel::score_sums<Arch, T>& sums = observed_[row + slot];
+        sums.raise(reference - before_[slot], kept_[slot]);
+        const bool all_visible = !kernel::is_negative_infinity_bits(minima_[slot]);
+        const T smallest = all_visible ? minima_[slot] : kernel::smallest_visible<Arch>(scores, width);
+        if (!(std::abs(reference) <= bound::highest && factor * smallest >= bound::lowest)) {
+            kernel::merge(*chunk.row(row + slot).statistics,
+                          kernel::statistics_of_scaled_block<Arch>(scores, width, factor));
+            return weigh_row(scores, width, factor, reference, before);
+        }
+        const kernel::block_extent<T> extent{maxima_[slot], smallest};
+        const auto weigh = [&]<bool AllVisible, bool HoldsReference>() {
+            return kernel::weigh_row_into<value_step, AllVisible, HoldsReference>(sums, scores, width, factor,
+                                                                                  reference, extent, before);
+        };
+        if (factor * maxima_[slot] == reference) {
+            return all_visible ? weigh.template operator()<true, true>() : weigh.template operator()<false, true>();
+        }
+        return all_visible ? weigh.template operator()<true, false>() : weigh.template operator()<false, false>();
     }
 
     /// Adds the weighted values to the rows of one tile.
@@ -340,9 +386,12 @@ private:
     std::size_t value_vectors_;
     bool with_statistics_;
     T* sums_;
+    kernel::score_sums<Arch, T>* observed_; ///< of the scores of the chunk so far
     value_element* values_;
     kernel::prefetch_queue<Q, K, V> upcoming_;
     std::array<T, padded_group> maxima_;
+    std::array<T, padded_group> minima_;
+    std::array<T, padded_group> before_; ///< references before they were raised
     std::array<T, padded_group> kept_;
     std::array<std::array<bool, kernel::block_keys>, group_rows<Arch, T>> excluded_;
 };

@@ -8,14 +8,17 @@
 #include <scaledot/bfloat16.hpp>
 #include <scaledot/diagnostics.hpp>
 #include <scaledot/executor.hpp>
+#include <scaledot/headroom.hpp>
 #include <scaledot/kv_cache.hpp>
 #include <scaledot/layer_norm.hpp>
 #include <scaledot/merge.hpp>
+#include <scaledot/qk_clip.hpp>
 #include <scaledot/rms_norm.hpp>
 #include <scaledot/scores.hpp>
 #include <scaledot/softmax.hpp>
 #include <scaledot/split_heads.hpp>
 #include <scaledot/statistics.hpp>
+#include <scaledot/verdict.hpp>
 #include <scaledot/version.hpp>
 #include <scaledot/zone.hpp>
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <scaledot/verdict.hpp>
 
+#include <scaledot/diagnostics.hpp>
+
 #include "support/made_diagnostics.hpp"
 
 #include <doctest/doctest.h>
@@ -155,4 +157,25 @@ TEST_CASE("head_verdicts: sentences state the measured entropy")
     CHECK(to_string(sd::head_verdicts(figures).at(0)) ==
           "balanced: entropy 1.05 nats, 75.6 % of equal shares' (2 rows, 0 saturated, 0 flat), logits spread 0.829; "
           "nothing to change");
+}
+
+TEST_CASE("head_verdicts: reads the library's diagnostics, of any rank")
+{
+    std::mt19937_64 engine(2);
+    const std::vector<double> row = gaussian(64, 9, engine);
+    made_diagnostics textbook({1, 1, 1});
+    textbook.set(0, row);
+    const auto expected = sd::head_verdicts(textbook).at(0);
+    const xt::xtensor<double, 1> logits = xt::adapt(row);
+    xt::xarray<double> twice = xt::xarray<double>::from_shape({2, 1, 64});
+    std::copy(row.begin(), row.end(), twice.data());
+    std::copy(row.begin(), row.end(), twice.data() + 64);
+    auto found = sd::head_verdicts(sd::softmax_diagnostics(twice));
+    found.push_back(sd::head_verdicts(sd::softmax_diagnostics(logits)).at(0));
+    REQUIRE(found.size() == 3);
+    for (const auto& verdict : found) {
+        CHECK(verdict.zone == expected.zone);
+        CHECK(verdict.normalised_entropy == doctest::Approx(expected.normalised_entropy).epsilon(1e-6));
+        CHECK(verdict.logit_standard_deviation == doctest::Approx(expected.logit_standard_deviation).epsilon(1e-6));
+    }
 }

@@ -6,6 +6,7 @@
 #include <scaledot/attention.hpp>
 #include <scaledot/attention_options.hpp>
 #include <scaledot/bfloat16.hpp>
+#include <scaledot/channels.hpp>
 #include <scaledot/diagnostics.hpp>
 #include <scaledot/executor.hpp>
 #include <scaledot/headroom.hpp>
@@ -25,6 +26,7 @@
 #if __has_include(<nlohmann/json.hpp>)
 #include <scaledot/checkpoint.hpp>
 #include <scaledot/safetensors.hpp>
+#include <scaledot/safetensors_shards.hpp>
 #endif
 
 #endif

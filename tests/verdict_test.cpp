@@ -106,15 +106,43 @@ TEST_CASE("head_verdicts: a sink counts as a key")
 
 TEST_CASE("head_verdicts: one key far above equal others is saturated whatever its spread says, without a temperature")
 {
+    for (const double height : {20.0, 200.0}) { // spreads of 0.63 and 6.3
+        made_diagnostics figures({1, 1, 1});
+        std::vector<double> logits(1000);
+        logits[17] = height;
+        figures.set(0, logits);
+        const auto verdict = sd::head_verdicts(figures).at(0);
+        CHECK(verdict.zone == sd::logit_zone::saturated);
+        CHECK(verdict.by_spread == (height < 100 ? sd::logit_zone::balanced : sd::logit_zone::saturated));
+        CHECK(verdict.peak == doctest::Approx(std::sqrt(999 / (2 * std::log(1000.0)))).epsilon(1e-5));
+        CHECK_FALSE(verdict.temperature.has_value());
+        CHECK(to_string(verdict).ends_with(
+            "their spread does not say why: ask recommended_temperature about the logits"));
+    }
+}
+
+TEST_CASE("head_verdicts: a few keys far below equal others are flat, and no temperature is made of their spread")
+{
     made_diagnostics figures({1, 1, 1});
     std::vector<double> logits(1000);
-    logits[17] = 20;
+    logits[17] = -1e6;
     figures.set(0, logits);
     const auto verdict = sd::head_verdicts(figures).at(0);
-    CHECK(verdict.zone == sd::logit_zone::saturated);
-    CHECK(verdict.by_spread == sd::logit_zone::balanced);
+    CHECK(verdict.zone == sd::logit_zone::flat);
+    CHECK(verdict.by_spread == sd::logit_zone::saturated);
     CHECK_FALSE(verdict.temperature.has_value());
-    CHECK(to_string(verdict).ends_with("their spread does not say why: ask recommended_temperature about the logits"));
+}
+
+TEST_CASE("head_verdicts: next to the boundaries, where entropy and spread may disagree, there is a temperature")
+{
+    for (const double share : {0.9, 1.0, 1.1}) {
+        for (const double threshold : {sd::flatness_threshold(256), sd::saturation_threshold(256)}) {
+            const auto verdict = sd::head_verdicts(gaussian_head(64, 256, share * threshold)).at(0);
+            REQUIRE(verdict.temperature.has_value());
+            CHECK(verdict.peak > 0.8);
+            CHECK(verdict.peak < 1);
+        }
+    }
 }
 
 TEST_CASE("head_verdicts: equal logits are flat, and no temperature tells them apart")

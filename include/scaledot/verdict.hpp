@@ -29,10 +29,16 @@ struct zone_verdict {
     std::size_t saturated_rows = 0;      ///< of these, by classify_entropy
     std::size_t invalid_rows = 0;        ///< rows with a NaN or +infinite logit; they are not among `rows`
     std::optional<logit_zone> by_spread; ///< what the logits' spread alone lets expect, as classify_logits
-    std::optional<double> temperature;   ///< that would bring the head back, 1 where it is balanced; see head_verdicts
+    double peak = 0; ///< mean over the rows of (maximum - mean) / spread / sqrt(2 ln keys): at most about 1 for
+                     ///< Gaussian logits, large where a few keys stand apart; 0 for equal logits
+    std::optional<double> temperature; ///< that would bring the head back, 1 where it is balanced; see head_verdicts
 };
 
 namespace detail {
+
+/// zone_verdict::peak of logits whose spread tells what they are: Gaussian ones have at most 1 on average, a single row
+/// of them seldom this much.
+inline constexpr double largest_gaussian_peak = 1.5;
 
 inline logit_zone zone_of(double normalised_entropy, double saturated)
 {
@@ -48,6 +54,7 @@ zone_verdict verdict_of_rows(const Diagnostics& diagnostics, std::size_t begin, 
     double saturated = 0; // sum of the rows' saturation_entropy
     double squares = 0;   // of the logits' deviations
     double ratios = 0;    // of these over the middle of the zone, squared
+    double peaks = 0;
     for (std::size_t row = begin; row < end; ++row) {
         const auto entropy = static_cast<double>(diagnostics.entropy.data()[row]);
         const auto spread = static_cast<double>(diagnostics.logit_standard_deviation.data()[row]);
@@ -69,6 +76,11 @@ zone_verdict verdict_of_rows(const Diagnostics& diagnostics, std::size_t begin, 
         saturated += saturation_entropy(keys);
         squares += spread * spread;
         ratios += std::pow(spread / zone_centre(keys), 2);
+        if (spread > 0) {
+            const auto height = static_cast<double>(diagnostics.max_logit.data()[row]) -
+                                static_cast<double>(diagnostics.logit_mean.data()[row]);
+            peaks += height / spread / saturation_threshold(keys);
+        }
     }
     const auto rows = static_cast<double>(result.rows);
     if (result.rows == 0) {
@@ -84,9 +96,11 @@ zone_verdict verdict_of_rows(const Diagnostics& diagnostics, std::size_t begin, 
     result.by_spread = ratio * half_width < 1 ? logit_zone::flat
                        : ratio < half_width   ? logit_zone::balanced
                                               : logit_zone::saturated;
+    result.peak = peaks / rows;
+    const bool is_explained = result.zone == logit_zone::flat ? ratio < 1 && ratio > 0 : ratio > 1;
     if (result.zone == logit_zone::balanced) {
         result.temperature = 1;
-    } else if (result.zone == result.by_spread && ratio > 0) {
+    } else if (is_explained && result.peak <= largest_gaussian_peak) {
         result.temperature = ratio;
     }
     return result;
@@ -97,10 +111,11 @@ zone_verdict verdict_of_rows(const Diagnostics& diagnostics, std::size_t begin, 
 /// The verdict on each head, from its rows' figures.
 ///
 /// zone is that of the mean normalised entropy: flat above 0.99, saturated from the mean of saturation_entropy down.
-/// Where the spread of the logits tells the same story, temperature is their spread over that in the middle of the zone
-/// (root mean square of sigma / zone_centre): attention's scale divided by it, or logits divided by it, bring the head
-/// back. Where the spread tells another story, a few keys stand apart from the rest (an attention sink in the data,
-/// say) and no temperature is given: recommended_temperature(logits) finds it from a sample of the head's logits.
+/// Where the logits look Gaussian, with a spread on the right side of the middle of the zone, that spread over the
+/// middle's (root mean square over the rows) is the temperature: attention's scale divided by it, or logits divided by
+/// it, bring the head back. Where a few keys stand apart from the rest (an attention sink in the data, say), or the
+/// spread tells another story than the entropy, no temperature is given: recommended_temperature(logits) finds it from
+/// a sample of the head's logits.
 ///
 /// @param diagnostics  of attention_diagnostics, [..., heads, queries], or of softmax_diagnostics: the last axis is one
 ///                     head's

@@ -18,13 +18,14 @@ namespace test_support {
 /// The members of scaledot::logit_diagnostics that are read, [batch, heads, queries].
 struct made_diagnostics {
     explicit made_diagnostics(std::array<std::size_t, 3> shape)
-        : max_logit(shape, 0.f), min_logit(shape, 0.f), logit_standard_deviation(shape, 0.f), visible_keys(shape, 0),
-          entropy(shape, 0.f), sink_probability(shape, 0.f)
+        : max_logit(shape, 0.f), min_logit(shape, 0.f), logit_mean(shape, 0.f), logit_standard_deviation(shape, 0.f),
+          visible_keys(shape, 0), entropy(shape, 0.f), sink_probability(shape, 0.f)
     {
     }
 
     xt::xtensor<float, 3> max_logit;
     xt::xtensor<float, 3> min_logit;
+    xt::xtensor<float, 3> logit_mean;
     xt::xtensor<float, 3> logit_standard_deviation;
     xt::xtensor<std::size_t, 3> visible_keys;
     xt::xtensor<float, 3> entropy;
@@ -47,6 +48,7 @@ struct made_diagnostics {
         const auto put = [row](auto& figure, long double value) { figure.data()[row] = static_cast<float>(value); };
         put(max_logit, maximum);
         put(min_logit, logits.empty() ? infinity : *std::min_element(logits.begin(), logits.end()));
+        put(logit_mean, mean);
         put(logit_standard_deviation, std::sqrt(squares));
         put(entropy, logits.empty() ? 0 : std::log(sum) - weighted / sum);
         visible_keys.data()[row] = logits.size();

@@ -38,7 +38,6 @@ namespace {
 constexpr std::size_t tokens = 64;
 constexpr std::size_t width = 128; // of x
 constexpr std::size_t head_size = 64;
-constexpr double root = 8; // √64
 constexpr double limit = 100;
 // The limit that keeps a head of 64 keys in the zone: its spread is below √(2 ln 64) = 2.9, and the largest of 64 × 64
 // Gaussian scores is about 4.1 spreads up.

@@ -287,6 +287,29 @@ TEST_CASE("recommended_temperature: of Gaussian logits it is that of their sprea
     CHECK(sd::recommended_temperature(xt::xtensor<double, 1>{0., 1., 2., 0.}) == 1);
 }
 
+TEST_CASE("recommended_temperature: Newton's steps have the right slope, of rows of different lengths together")
+{
+    const std::vector<std::vector<double>> rows = {{0, 1, 5}, {-2, 0.5, 3, 3, 4}, {7, 7, 1}, {1e308, -1e308}};
+    sd::detail::choices choices;
+    for (const auto& row : rows) {
+        choices.add(row.data(), row.size());
+    }
+    for (const double t : {0.3, 1.0, 4.0, 1e308}) {
+        const auto mean = [&](long double temperature) {
+            long double sum = 0;
+            for (const auto& row : rows) {
+                sum += entropy_at(row, temperature) / std::log(static_cast<long double>(row.size()));
+            }
+            return sum / 4;
+        };
+        const long double step = 1e-5L; // of ln T: the central difference is right to its square
+        const long double slope = (mean(t * std::exp(step)) - mean(t * std::exp(-step))) / (2 * step);
+        CAPTURE(t);
+        CHECK(choices.entropy_at(t).value == doctest::Approx(static_cast<double>(mean(t))).epsilon(1e-13));
+        CHECK(choices.entropy_at(t).slope == doctest::Approx(static_cast<double>(slope)).epsilon(1e-8));
+    }
+}
+
 TEST_CASE("recommended_temperature: logits that no temperature brings back are refused")
 {
     using row = xt::xtensor<double, 1>;

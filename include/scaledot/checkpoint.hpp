@@ -16,6 +16,7 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -144,9 +145,10 @@ inline std::vector<normalization_parameters> layer_norm_parameters(const safeten
 /// @throws std::runtime_error  what opening the file throws
 inline std::vector<normalization_parameters> layer_norm_parameters(const std::filesystem::path& path)
 {
-    if (std::filesystem::is_directory(path)) {
+    std::error_code unknown; // then opening the file says what is wrong
+    if (std::filesystem::is_directory(path, unknown)) {
         const std::filesystem::path index = path / "model.safetensors.index.json";
-        return layer_norm_parameters(std::filesystem::exists(index) ? index : path / "model.safetensors");
+        return layer_norm_parameters(std::filesystem::exists(index, unknown) ? index : path / "model.safetensors");
     }
     if (path.extension() == ".json") {
         return layer_norm_parameters(safetensors_shards(path));

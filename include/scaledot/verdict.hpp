@@ -64,7 +64,7 @@ zone_verdict verdict_of_rows(const Diagnostics& diagnostics, std::size_t begin, 
             ++result.invalid_rows;
             continue;
         }
-        if (keys < 2 || visible == 0) {
+        if (keys < 2) {
             continue;
         }
         ++result.rows;

@@ -174,7 +174,8 @@ private:
     {
         excess_entropy sum{0, 0};
         for (std::size_t i = 0; i < rows_.size(); ++i) {
-            const excess_entropy row = excess_entropy_at(rows_[i], temperature / rows_[i].unit);
+            // (barrier: -ffast-math would divide by the temperature itself, whose inverse may be subnormal)
+            const excess_entropy row = excess_entropy_at(rows_[i], kernel::barrier(temperature / rows_[i].unit));
             sum.value += row.value / most_[i];
             sum.slope += row.slope / most_[i];
         }

@@ -23,8 +23,10 @@
 #include <scaledot/scores.hpp>
 #include <scaledot/softmax.hpp>
 #include <scaledot/statistics.hpp>
+#include <scaledot/verdict.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
@@ -43,10 +45,15 @@ constexpr double alive = 0.1;
 
 // What one draw's probabilities look like; the shares and gradients are those of the median key or row.
 struct mass {
-    std::vector<double> held_by_few, near_zero, effective, key_gradient, row_gradient;
+    std::vector<double> held_by_few, near_zero, effective, key_gradient, row_gradient, entropy;
+    std::size_t saturated = 0, balanced = 0; // draws, by head_verdicts
 
-    void add(const xt::xtensor<double, 2>& probabilities, double effective_keys, double jacobian, std::size_t few)
+    void add(const xt::xtensor<double, 2>& probabilities, const auto& diagnostics, std::size_t few)
     {
+        const sd::zone_verdict verdict = sd::head_verdicts(diagnostics).at(0);
+        entropy.push_back(verdict.normalised_entropy);
+        saturated += verdict.zone == sd::logit_zone::saturated ? 1 : 0;
+        balanced += verdict.zone == sd::logit_zone::balanced ? 1 : 0;
         const std::size_t keys = probabilities.shape(1);
         std::vector<double> top, gradients;
         for (std::size_t i = 0; i < probabilities.shape(0); ++i) {
@@ -60,9 +67,9 @@ struct mass {
         }
         held_by_few.push_back(sd::quantile(xt::adapt(top), 0.5));
         near_zero.push_back(sd::fraction_within(probabilities, 0, 0.01 / static_cast<double>(keys)));
-        effective.push_back(effective_keys);
+        effective.push_back(sd::quantile(diagnostics.effective_keys, 0.5));
         key_gradient.push_back(sd::quantile(xt::adapt(gradients), 0.5));
-        row_gradient.push_back(jacobian);
+        row_gradient.push_back(sd::quantile(diagnostics.jacobian_norm, 0.5));
     }
 };
 
@@ -76,11 +83,8 @@ void random_part(results& found, const common_options& options, std::size_t toke
         const auto k = gaussian(tokens, head_size, engine);
         const auto unscaled = sd::attention_scores(q, k, sd::score_stage::probabilities, {.scale = 1.0});
         const auto scaled = sd::attention_scores(q, k, sd::score_stage::probabilities); // 1/√d is the default
-        const auto of_unscaled = sd::attention_diagnostics(q, k, {.scale = 1.0});
-        const auto of_scaled = sd::attention_diagnostics(q, k);
-        before.add(unscaled, sd::quantile(of_unscaled.effective_keys, 0.5),
-                   sd::quantile(of_unscaled.jacobian_norm, 0.5), few);
-        after.add(scaled, sd::quantile(of_scaled.effective_keys, 0.5), sd::quantile(of_scaled.jacobian_norm, 0.5), few);
+        before.add(unscaled, sd::attention_diagnostics(q, k, {.scale = 1.0}), few);
+        after.add(scaled, sd::attention_diagnostics(q, k), few);
 
         if (trial == 0) {
             const auto scores = sd::attention_scores(q, k, sd::score_stage::scaled, {.scale = 1.0});
@@ -114,6 +118,9 @@ void random_part(results& found, const common_options& options, std::size_t toke
     found.claim("the mass spreads: effective keys from < n/10 to > n/2",
                 text(effective_before, "%.1f") + " → " + text(effective_after, "%.1f"),
                 effective_before.median < n / 10 && effective_after.median > n / 2);
+    found.claim("the verdict on every draw: saturated before, balanced after",
+                "H/ln n " + text(spread_of(before.entropy), "%.3f") + " → " + text(spread_of(after.entropy), "%.3f"),
+                before.saturated == options.trials && after.balanced == options.trials);
     found.claim("before: the median key's gradient p(1−p) vanishes, < 1 %",
                 text(spread{gradient_before.low / key_limit, gradient_before.median / key_limit,
                             gradient_before.high / key_limit},
@@ -169,6 +176,22 @@ void gpt2_part(results& found, const std::vector<head_figures>& heads, const std
                 format("at most %.2g off", deviation), deviation <= 3e-7);
 
     csv_writer layers({"layer", "prompt", "entropy_before", "entropy_after"});
+    std::array<std::size_t, gpt2_layers> saturated_before{}, saturated_after{};
+    for (const head_figures& h : heads) {
+        const double most = std::log(static_cast<double>(h.keys));
+        const auto saturated = [&](const row_figures& row) {
+            return sd::classify_entropy(row.entropy * most, h.keys) == sd::logit_zone::saturated ? 1 : 0;
+        };
+        saturated_before[h.layer] += static_cast<std::size_t>(saturated(h.before));
+        saturated_after[h.layer] += static_cast<std::size_t>(saturated(h.after));
+    }
+    csv_writer verdicts({"layer", "saturated_before", "saturated_after"});
+    constexpr double of_layer = gpt2_prompts * gpt2_heads;
+    for (std::size_t layer = 0; layer < gpt2_layers; ++layer) {
+        verdicts.row(layer, static_cast<double>(saturated_before[layer]) / of_layer,
+                     static_cast<double>(saturated_after[layer]) / of_layer);
+    }
+    verdicts.save(output / "03_verdicts.csv");
     for (std::size_t prompt = 0; prompt < gpt2_prompts; ++prompt) {
         double before = 0, after = 0;
         std::vector<double> layer_before(gpt2_layers), layer_after(gpt2_layers);
@@ -254,9 +277,11 @@ set title 'GPT-2 as it is, with 1/√64'
 plot '03_heads.csv' skip 1 using 2:1:4 with image pixels notitle
 set title 'Mean over the heads of a layer, five prompts'; set border 3; set grid
 set yrange [0:1]; set xtics 0,1,11; set ytics autofreq; set xlabel 'layer'; set ylabel 'entropy / ln L'
-set key right top
-plot '03_layers.csv' skip 1 using 1:3 with points pt 7 ps 0.7 lc rgb red title 'without 1/√64', \
-     '' skip 1 using 1:4 with points pt 7 ps 0.7 lc rgb blue title 'with 1/√64'
+set key right top; set yrange [0:1.45]; set ytics 0,0.2,1; set ylabel 'entropy / ln L; share of heads'
+plot '03_layers.csv' skip 1 using 1:3 with points pt 7 ps 0.7 lc rgb red title 'entropy without 1/√64', \
+     '' skip 1 using 1:4 with points pt 7 ps 0.7 lc rgb blue title 'entropy with 1/√64', \
+     '03_verdicts.csv' skip 1 using 1:2 with lines lw 1.5 dt 2 lc rgb red title 'heads saturated without 1/√64', \
+     '' skip 1 using 1:3 with lines lw 1.5 dt 2 lc rgb blue title 'heads saturated with 1/√64'
 unset multiplot)");
 }
 

@@ -174,7 +174,7 @@ int main(int argc, char** argv)
     bool record = false;
     options.add_to(app, false);
     auto* from = app.add_option("--checkpoint", checkpoint,
-                                "any safetensors file with LayerNorm or RMSNorm parameters; "
+                                "any safetensors file, sharded or not, with LayerNorm or RMSNorm parameters; "
                                 "without it, the recorded figures of GPT-2 are shown");
     app.add_flag("--record", record, "keep the checkpoint's figures as the recorded ones")->needs(from);
 

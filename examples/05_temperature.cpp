@@ -8,6 +8,9 @@
 // (experiment 1), so what counts for how sharp the softmax is, is T/√d alone: plotted over T, every head size has a
 // curve of its own; plotted over T/√d they are one. Attention sits at T/√d = 1 whatever its head size.
 //
+// Asked which temperature brings QKᵀ into the zone (experiment 6), scaledot's recommended_temperature answers the same:
+// a fixed multiple of √d, 1/√(0.2 ln n), for every head size.
+//
 // GPT-2 (--scores FILE) has both: 144 heads of size 64, trained at T = 8, and next-token logits, which are sampled at
 // T around 1. Of those, at high T, only the spread counts: H/ln n = 1 − (σ/T)² / (2 ln n) + ..., as for any logits.
 #include "support/gpt2_temperature.hpp"
@@ -103,14 +106,19 @@ void one_curve(results& found, const common_options& options, std::size_t tokens
     std::array<std::array<spread, steps>, head_sizes.size()> bands{};
     const double uniform = std::log(static_cast<double>(tokens));
     csv_writer curve({"head_size", "temperature", "ratio", "low", "median", "high"});
+    csv_writer recommended({"head_size", "temperature", "ratio", "entropy"});
+    double expected_off = 0;
+    std::string ratios;
     for (std::size_t s = 0; s < head_sizes.size(); ++s) {
         const double root = std::sqrt(static_cast<double>(head_sizes[s]));
         std::array<std::vector<double>, steps> entropies;
+        std::vector<double> back;
         for (std::size_t trial = 0; trial < options.trials; ++trial) {
             std::mt19937 engine = generator(options.seed, trial * head_sizes.size() + s);
             const auto q = gaussian(tokens, head_sizes[s], engine);
             const auto k = gaussian(tokens, head_sizes[s], engine);
             const auto scores = sd::attention_scores(q, k, sd::score_stage::scaled, {.scale = 1.0});
+            back.push_back(sd::recommended_temperature(scores) / root);
             for (int step = 0; step < steps; ++step) {
                 const auto rows = sd::softmax_diagnostics(scores, {.temperature = ratio_at(step) * root});
                 entropies[static_cast<std::size_t>(step)].push_back(mean_of(rows.entropy) / uniform);
@@ -123,8 +131,17 @@ void one_curve(results& found, const common_options& options, std::size_t tokens
         }
         curve.gap();
         curve.gap();
+        const spread ratio = spread_of(back);
+        recommended.row(head_sizes[s], ratio.median * root, ratio.median, sd::zone_centre_entropy);
+        ratios += format("%s%.3f", s > 0 ? ", " : "", ratio.median);
+        expected_off = std::max(expected_off, std::abs(ratio.median * sd::zone_centre(tokens) - 1));
     }
     curve.save(options.output / "05_curves.csv");
+    recommended.save(options.output / "05_recommended.csv");
+    // √(0.2 ln n) is right to second order in σ; the next term makes the temperature a few percent too high.
+    found.claim(format("recommended_temperature(QKᵀ) = √d / √(0.2 ln n) = %.3f √d for every head size, to 10 %%",
+                       1 / sd::zone_centre(tokens)),
+                ratios + " √d", expected_off <= 0.1);
 
     // Over T/√d: the medians of two head sizes may differ by no more than single draws do; over T they do.
     double apart = 0, in_bands = 0;
@@ -163,8 +180,8 @@ void gpt2_part(results& found, const std::vector<sharpness>& rows)
         }
         return *row;
     };
-    double off = 0, cold = 0, hot = 1, law = 0;
-    std::string heads_text, tokens_text;
+    double off = 0, cold = 0, hot = 1, law = 0, missed = 0, least = 1e300;
+    std::string heads_text, tokens_text, back_text;
     const double tokens = std::log(50257.0);
     for (std::size_t prompt = 0; prompt < gpt2_prompts; ++prompt) {
         const double own = at("heads", prompt, gpt2_root_head_size).entropy;
@@ -173,6 +190,15 @@ void gpt2_part(results& found, const std::vector<sharpness>& rows)
         tokens_text += format("%s%.0f", prompt > 0 ? ", " : "", std::exp(tokens * at("next_token", prompt, 1).entropy));
         cold = std::max(cold, at("next_token", prompt, 1.0 / 16).entropy);
         hot = std::min(hot, at("next_token", prompt, 16).entropy);
+        const auto back = std::find_if(rows.begin(), rows.end(), [&](const sharpness& s) {
+            return s.what == "recommended" && s.prompt == prompt;
+        });
+        if (back == rows.end()) {
+            throw std::runtime_error(format("GPT-2's figures hold no recommended temperature of prompt %zu", prompt));
+        }
+        least = std::min(least, back->temperature);
+        missed = std::max(missed, std::abs(back->entropy - sd::zone_centre_entropy));
+        back_text += format("%s%.1f", prompt > 0 ? ", " : "", back->temperature);
         for (const double t : {4.0, 8.0, 16.0, 32.0, 64.0}) {
             const sharpness s = at("next_token", prompt, t);
             const double ratio = s.logit_spread / t;
@@ -182,6 +208,9 @@ void gpt2_part(results& found, const std::vector<sharpness>& rows)
     // 3e-7 in each share moves a row's entropy by at most Σ 3e-7 |1 + ln p|, some 1e-5 of ln L.
     found.claim("GPT-2: heads at T = √64 are as sharp as the model's own, to 2e-5",
                 format("entropy / ln L %s, %.1g off", heads_text.c_str(), off), off <= 2e-5);
+    // Nine digits of the entropies are recorded, and diagnostics of float logits are float's.
+    found.claim("GPT-2: the T that brings q·k to the middle of the zone is above √64; its heads choose more sharply",
+                back_text + format("; H/ln L = 0.9 to %.1g", missed), least > gpt2_root_head_size && missed <= 1e-5);
     // Ties keep the cold end above 0: two equal logits alone are ln 2 / ln 50257 = 0.064.
     found.claim(
         "GPT-2: T takes next-token logits from one token (< 0.1) to all (> 0.99)",
@@ -201,18 +230,21 @@ set style fill transparent solid 0.25 noborder
 array colour[4] = [blue, red, green, orange]; array size[4] = [16, 64, 256, 1024]
 set title 'Over T: each head size its own curve (n = %zu)'; set xlabel 'temperature T'; set xtics 0.25,8,512
 plot for [i=1:4] '05_curves.csv' skip 1 index i-1 using 2:4:6 with filledcurves lc rgb colour[i] notitle, \
-     for [i=1:4] '' skip 1 index i-1 using 2:5 with lines lw 2 lc rgb colour[i] title sprintf('d = %%d', size[i])
+     for [i=1:4] '' skip 1 index i-1 using 2:5 with lines lw 2 lc rgb colour[i] title sprintf('d = %%d', size[i]), \
+     '05_recommended.csv' skip 1 using 2:4 with points pt 7 ps 0.9 lc rgb '#404040' title 'recommended'
 set title 'Over T/√d: one curve'; set xlabel 'T/√d'; set xtics 0.0625,4,16
 set arrow 1 from 1, graph 0 to 1, graph 1 nohead dt 2 lc rgb '#404040'
 set label 1 'attention ' at 1, graph 0.97 right tc rgb '#404040'
 plot for [i=1:4] '05_curves.csv' skip 1 index i-1 using 3:4:6 with filledcurves lc rgb colour[i] notitle, \
-     for [i=1:4] '' skip 1 index i-1 using 3:5 with lines lw 2 lc rgb colour[i] title sprintf('d = %%d', size[i])
-set title 'GPT-2, five prompts'; set xlabel 'temperature T'; set xtics 0.0625,4,64; set xrange [0.0625:64]
+     for [i=1:4] '' skip 1 index i-1 using 3:5 with lines lw 2 lc rgb colour[i] title sprintf('d = %%d', size[i]), \
+     '05_recommended.csv' skip 1 using 3:4 with points pt 7 ps 0.9 lc rgb '#404040' title 'recommended'
+set title 'GPT-2, five prompts'; set xlabel 'temperature T'; set xtics 0.0625,4,64; set xrange [0.0625:64]; set key left top
 set arrow 1 from 8, graph 0 to 8, graph 1 nohead dt 2 lc rgb blue
 set label 1 ' T = √64' at 8, graph 0.05 left tc rgb blue
 set label 2 "next-token\nlogits" at 0.075, 0.65 tc rgb red; set label 3 "heads:\nq·k" at 13, 0.6 tc rgb blue
 plot for [p=0:4] sprintf("< grep '^heads,%%d,' 05_gpt2.csv", p) using 3:4 with lines lw 1.5 lc rgb blue notitle, \
-     for [p=0:4] sprintf("< grep '^next_token,%%d,' 05_gpt2.csv", p) using 3:4 with lines lw 1.5 lc rgb red notitle
+     for [p=0:4] sprintf("< grep '^next_token,%%d,' 05_gpt2.csv", p) using 3:4 with lines lw 1.5 lc rgb red notitle, \
+     "< grep '^recommended,' 05_gpt2.csv" using 3:4 with points pt 7 ps 0.9 lc rgb '#404040' title 'recommended'
 unset multiplot)",
                 tokens));
 }

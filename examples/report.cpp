@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Runs the six experiments and writes one HTML file that needs nothing else: figures, claims, machine, conclusions.
+// Runs the eight experiments, and inspect_checkpoint where a checkpoint is given, and writes one HTML file that needs
+// nothing else: figures, claims, machine, conclusions.
 #include "support/html.hpp"
 #include "support/process.hpp"
 #include "support/program.hpp"
@@ -23,13 +24,15 @@ struct experiment {
     bool takes_scores;
 };
 
-constexpr std::array<experiment, 6> experiments = {{
+constexpr std::array<experiment, 8> experiments = {{
     {"01_dot_product_spread", true, false},
     {"02_square_root_law", true, false},
     {"03_softmax_before_and_after_scaling", true, true},
     {"04_layer_norm_parameters", false, false},
     {"05_temperature", true, true},
     {"06_goldilocks_zone", true, true},
+    {"07_one_head_collapses", true, false},
+    {"08_qk_clip", true, false},
 }};
 
 struct outcome {
@@ -90,14 +93,14 @@ int write_report(const std::vector<outcome>& runs, const std::filesystem::path& 
     }
     const bool good = failed == 0 && held == claims;
     std::string verdict =
-        good ? format("All %zu claims hold, in %zu of %zu experiments.", claims, runs.size(), runs.size())
+        good ? format("All %zu claims hold, in %zu programs.", claims, runs.size())
              : format("%zu of %zu claims hold; %zu of %zu programs failed.", held, claims, failed, runs.size());
 
     std::string html =
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>scaledot: six experiments</title>\n";
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>scaledot: eight experiments</title>\n";
     html += report_style;
     html +=
-        "</head><body>\n<h1>Numerical scaling in attention: six experiments</h1>\n"
+        "</head><body>\n<h1>Numerical scaling in attention: eight experiments</h1>\n"
         "<p>Why attention divides its scores by √d, what happens when it does not, and what a trained model made of "
         "it. Each claim is checked by the program that draws its figures, with scaledot's own functions; random "
         "experiments are repeated over many seeds, and “median (5 % … 95 %)” is their spread.</p>\n";
@@ -118,15 +121,16 @@ int write_report(const std::vector<outcome>& runs, const std::filesystem::path& 
 
 int main(int argc, char** argv)
 {
-    CLI::App app("Runs the six experiments and writes one HTML report");
+    CLI::App app("Runs the eight experiments and writes one HTML report");
     common_options options;
     std::filesystem::path checkpoint, scores;
     options.add_to(app, false);
     auto* seed = app.add_option("--seed", options.seed, "seed of the random experiments, instead of each one's own");
     auto* trials = app.add_option("--trials", options.trials, "random draws, instead of each one's own number")
                        ->check(CLI::Range(10, 100'000));
-    app.add_option("--checkpoint", checkpoint,
-                   "LayerNorm parameters for experiment 4, instead of the recorded figures of GPT-2");
+    app.add_option(
+        "--checkpoint", checkpoint,
+        "LayerNorm parameters for experiment 4, instead of the recorded figures of GPT-2, and for inspect_checkpoint");
     app.add_option("--scores", scores, "GPT-2's q·k for experiments 3, 5 and 6, instead of the recorded figures");
 
     return run(app, argc, argv, options, [&] {
@@ -134,13 +138,27 @@ int main(int argc, char** argv)
         std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", unknown);
         self = unknown ? std::filesystem::path(argv[0]) : self;
         std::vector<outcome> runs;
-        for (const experiment& e : experiments) {
-            std::printf("\n[%zu/%zu] %s\n", runs.size() + 1, experiments.size(), e.name);
+        const std::size_t programs = experiments.size() + (checkpoint.empty() ? 0 : 1);
+        const auto run_one = [&](const std::string& name, const std::vector<std::string>& arguments) {
+            std::printf("\n[%zu/%zu] %s\n", runs.size() + 1, programs, name.c_str());
             std::fflush(stdout);
-            std::vector<std::string> words = {(self.parent_path() / e.name).string(), "--output",
+            std::vector<std::string> words = {(self.parent_path() / name).string(), "--output",
                                               options.output.string()};
+            words.insert(words.end(), arguments.begin(), arguments.end());
+            const auto start = std::chrono::steady_clock::now();
+            const int code = run_program(words);
+            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+            std::printf("[%zu/%zu] %s: %s, %.1f s\n", runs.size() + 1, programs, name.c_str(),
+                        code == 0   ? "every claim holds"
+                        : code == 1 ? "A CLAIM DOES NOT HOLD"
+                                    : "FAILED",
+                        took.count());
+            runs.push_back({name, code, took.count()});
+        };
+        for (const experiment& e : experiments) {
+            std::vector<std::string> arguments;
             const auto pass_on = [&](const char* option, const std::string& value) {
-                words.insert(words.end(), {option, value});
+                arguments.insert(arguments.end(), {option, value});
             };
             if (e.draws_at_random && seed->count() > 0) {
                 pass_on("--seed", std::to_string(options.seed));
@@ -154,15 +172,10 @@ int main(int argc, char** argv)
             if (std::string(e.name).starts_with("04") && !checkpoint.empty()) {
                 pass_on("--checkpoint", checkpoint.string());
             }
-            const auto start = std::chrono::steady_clock::now();
-            const int code = run_program(words);
-            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-            std::printf("[%zu/%zu] %s: %s, %.1f s\n", runs.size() + 1, experiments.size(), e.name,
-                        code == 0   ? "every claim holds"
-                        : code == 1 ? "A CLAIM DOES NOT HOLD"
-                                    : "FAILED",
-                        took.count());
-            runs.push_back({e.name, code, took.count()});
+            run_one(e.name, arguments);
+        }
+        if (!checkpoint.empty()) {
+            run_one("inspect_checkpoint", {checkpoint.string()});
         }
         return write_report(runs, options.output);
     });

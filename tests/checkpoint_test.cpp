@@ -2,10 +2,12 @@
 #include <scaledot/checkpoint.hpp>
 
 #include "support/safetensors_bytes.hpp"
+#include "support/temporary_directory.hpp"
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <stdexcept>
@@ -189,6 +191,128 @@ TEST_CASE("layer_norm_parameters: parts that do not fit together are an error th
     CHECK(complaint({vector_named("ln.weight"), vector_named("ln.gamma")}) ==
           "scaledot: model.safetensors: tensors \"ln.gamma\" and \"ln.weight\" are both gamma of one normalisation");
     CHECK(complaint({{"ln.weight", "F8_E4M3", "[2]", bytes(2)}}).find("\"F8_E4M3\"") != std::string::npos);
+}
+
+TEST_CASE("layer_norm_parameters: T5's file, with what is around its norms")
+{
+    CHECK(found_in({matrix_named("shared.weight"),
+                    matrix_named("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
+                    matrix_named("encoder.block.0.layer.0.SelfAttention.q.weight"),
+                    vector_named("encoder.block.0.layer.0.layer_norm.weight"),
+                    vector_named("encoder.block.0.layer.1.layer_norm.weight"),
+                    matrix_named("encoder.block.0.layer.1.DenseReluDense.wi_0.weight"),
+                    vector_named("encoder.final_layer_norm.weight"),
+                    vector_named("decoder.block.0.layer.2.layer_norm.weight"),
+                    vector_named("decoder.final_layer_norm.weight"), matrix_named("lm_head.weight")}) ==
+          strings{"decoder.block.0.layer.2.layer_norm", "decoder.final_layer_norm",
+                  "encoder.block.0.layer.0.layer_norm", "encoder.block.0.layer.1.layer_norm",
+                  "encoder.final_layer_norm"});
+}
+
+TEST_CASE("layer_norm_parameters: ViT's files, without LayerScale, whose parameter is called gamma as well")
+{
+    CHECK(
+        found_in({vector_named("vit.embeddings.cls_token"), vector_named("vit.encoder.layer.0.layernorm_before.weight"),
+                  vector_named("vit.encoder.layer.0.layernorm_before.bias"),
+                  vector_named("vit.encoder.layer.0.layernorm_after.weight"),
+                  vector_named("vit.encoder.layer.0.attention.attention.query.bias"),
+                  vector_named("vit.layernorm.weight"), vector_named("classifier.bias")}) ==
+        strings{"vit.encoder.layer.0.layernorm_after", "vit.encoder.layer.0.layernorm_before", "vit.layernorm"});
+    CHECK(found_in_vectors({"blocks.0.norm1.weight", "blocks.0.ls1.gamma", "blocks.0.norm2.weight",
+                            "blocks.10.ls2.gamma", "stages.0.blocks.0.gamma", "blocks.0.layer_scale1.lambda1",
+                            "fc_norm.weight"}) == strings{"blocks.0.norm1", "blocks.0.norm2", "fc_norm"});
+}
+
+TEST_CASE("layer_norm_parameters: Mamba's files, with and without a norm in the mixer")
+{
+    CHECK(
+        found_in({vector_named("backbone.embeddings.weight"), vector_named("backbone.layers.0.mixer.D"),
+                  matrix_named("backbone.layers.0.mixer.A_log"), vector_named("backbone.layers.0.mixer.conv1d.bias"),
+                  vector_named("backbone.layers.0.mixer.dt_proj.bias"), vector_named("backbone.layers.0.mixer.dt_bias"),
+                  vector_named("backbone.layers.0.mixer.norm.weight"), vector_named("backbone.layers.0.norm.weight"),
+                  vector_named("backbone.layers.10.norm.weight"), vector_named("backbone.norm_f.weight"),
+                  vector_named("model.layers.0.mamba.dt_layernorm.weight"),
+                  vector_named("model.layers.0.mamba.b_layernorm.weight")}) ==
+        strings{"backbone.layers.0.mixer.norm", "backbone.layers.0.norm", "backbone.layers.10.norm", "backbone.norm_f",
+                "model.layers.0.mamba.b_layernorm", "model.layers.0.mamba.dt_layernorm"});
+}
+
+TEST_CASE("layer_norm_parameters: of a sharded checkpoint, also where gamma and beta are in two files")
+{
+    const test_support::temporary_directory directory;
+    directory.write("model-00001-of-00002.safetensors",
+                    file_of({vector_named("h.0.ln_1.weight", 2.f), vector_named("h.0.ln_1.bias", 0.5f),
+                             vector_named("h.1.ln_1.weight", 3.f)}));
+    directory.write("model-00002-of-00002.safetensors",
+                    file_of({vector_named("h.1.ln_1.bias", 0.25f), vector_named("ln_f.weight", 4.f)}));
+    const auto index = directory.write("model.safetensors.index.json", R"({"weight_map": {
+        "h.0.ln_1.weight": "model-00001-of-00002.safetensors", "h.0.ln_1.bias": "model-00001-of-00002.safetensors",
+        "h.1.ln_1.weight": "model-00001-of-00002.safetensors", "h.1.ln_1.bias": "model-00002-of-00002.safetensors",
+        "ln_f.weight": "model-00002-of-00002.safetensors"}})");
+    for (const std::filesystem::path& path : {index, directory.path()}) {
+        const auto found = sd::layer_norm_parameters(path);
+        REQUIRE(found.size() == 3);
+        CHECK(found[1].name == "h.1.ln_1");
+        CHECK(found[1].gamma(0) == 3.f);
+        CHECK(found[1].beta(1) == 0.25f);
+        CHECK(found[2].name == "ln_f");
+    }
+    CHECK(sd::layer_norm_parameters(sd::safetensors_shards(index)).size() == 3);
+    CHECK(sd::layer_norm_parameters(directory.path() / "model-00002-of-00002.safetensors").size() == 1);
+    std::filesystem::remove(index);
+    directory.write("model.safetensors", file_of({vector_named("ln_f.weight")}));
+    CHECK(sd::layer_norm_parameters(directory.path()).size() == 1);
+    std::filesystem::remove(directory.path() / "model.safetensors");
+    CHECK(message_of<std::runtime_error>([&] {
+              sd::layer_norm_parameters(directory.path());
+          }).ends_with("model.safetensors: cannot open: No such file or directory"));
+}
+
+TEST_CASE("summarize_normalizations: gamma and beta, layer by layer; an offset is gamma's alone")
+{
+    const bytes content = file_of({vector_named("h.0.ln_1.weight", -0.5f),
+                                   vector_named("h.0.ln_1.bias", 2.f),
+                                   {"ln_f.weight", "F32", "[4]", raw<float>({1, 1, 1, 3})}});
+    const auto norms = sd::layer_norm_parameters(sd::safetensors_file(content, "f"));
+    const auto found = sd::summarize_normalizations(norms);
+    REQUIRE(found.size() == 2);
+    CHECK(found[0].name == "h.0.ln_1");
+    CHECK(found[0].gamma.negative == 1);
+    CHECK(found[0].gamma.root_mean_square == 0.5);
+    CHECK(found[0].beta.growing == 1);
+    CHECK(found[1].beta.finite.count == 0);
+    REQUIRE(found[1].gamma.outliers.size() == 1);
+    CHECK(found[1].gamma.outliers[0].index == 3);
+    CHECK(found[1].gamma.root_mean_square == doctest::Approx(std::sqrt(3.0)).epsilon(1e-15));
+    const auto shifted = sd::summarize_normalizations(norms, {.offset = 1});
+    CHECK(shifted[0].gamma.finite.mean == 0.5);
+    CHECK(shifted[0].beta.finite.mean == 2);
+}
+
+TEST_CASE("summarize_normalizations: the outlier channels of GPT-2, and ln_f's above all")
+{
+    const std::filesystem::path path = SCALEDOT_SHARED_DIR "/data/gpt2-layernorm.safetensors";
+    if (!std::filesystem::exists(path)) {
+        MESSAGE("skipped: " << path.string() << " is not there");
+        return;
+    }
+    // computed in Python by sorting: median, median deviation, and the channels furthest from the median
+    const auto found = sd::summarize_normalizations(sd::layer_norm_parameters(path));
+    const sd::channel_summary& last = found.back().gamma;
+    REQUIRE(last.outliers.size() == 52);
+    const std::vector<std::size_t> channels = {496, 430, 314, 36, 374, 442};
+    const std::vector<double> z = {128.8, 125.5, 112.0, 100.0, 87.4, 87.2};
+    for (std::size_t i = 0; i < channels.size(); ++i) {
+        CHECK(last.outliers[i].index == channels[i]);
+        CHECK(std::abs(last.outliers[i].robust_z - z[i]) <= 0.05);
+    }
+    CHECK(std::abs(last.median - 1.251) <= 5e-4);
+    CHECK(std::abs(last.median_deviation - 0.0846) <= 5e-5);
+    CHECK(std::abs(last.root_mean_square - 2.051) <= 5e-4);
+    REQUIRE(found[13].name == "h.6.ln_2");
+    CHECK(found[13].gamma.outliers.size() == 16);
+    CHECK(found[13].gamma.outliers.front().index == 138);
+    CHECK(std::abs(found[13].gamma.outliers.front().robust_z - 94.4) <= 0.05);
 }
 
 TEST_CASE("layer_norm_parameters: GPT-2's figures are those of the study")

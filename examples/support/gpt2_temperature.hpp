@@ -8,6 +8,7 @@
 
 #include <scaledot/diagnostics.hpp>
 #include <scaledot/statistics.hpp>
+#include <scaledot/zone.hpp>
 
 #include <array>
 #include <cmath>
@@ -22,8 +23,9 @@ inline const std::filesystem::path recorded_temperatures = recorded_directory / 
 
 /// One softmax, or the mean over 144, at one temperature. The entropy is divided by ln(number of logits).
 struct sharpness {
-    std::string
-        what; ///< "heads", "next_token", or "model": the heads' entropy from the probabilities the model recorded
+    /// "heads", "next_token"; "model": the heads' entropy from the probabilities the model recorded; "recommended": the
+    /// heads at the temperature that recommended_temperature finds for their q·k
+    std::string what;
     std::size_t prompt;
     double temperature, entropy, largest;
     double logit_spread; ///< standard deviation of the logits at T = 1
@@ -69,6 +71,10 @@ inline std::vector<sharpness> measure_temperatures(const scaledot::safetensors_f
             rows.push_back({"next_token", prompt, t, mean_of(of_logits.entropy) / of_tokens,
                             mean_of(of_logits.max_probability), token_spread});
         }
+        const double recommended = scaledot::recommended_temperature(heads);
+        const auto back = scaledot::softmax_diagnostics(heads, {.temperature = recommended});
+        rows.push_back({"recommended", prompt, recommended, mean_of(back.entropy) / of_keys,
+                        mean_of(back.max_probability), head_spread});
         const double entropy = model_entropy(file.read<float>(number + ".probabilities"));
         rows.push_back({"model", prompt, gpt2_root_head_size, entropy, 0, head_spread});
     }

@@ -90,7 +90,7 @@ inline checkpoint_figures measure(const std::filesystem::path& checkpoint)
 {
     checkpoint_figures figures;
     std::vector<float> gammas, betas;
-    for (const auto& norm : scaledot::layer_norm_parameters(scaledot::safetensors_file(checkpoint))) {
+    for (const auto& norm : scaledot::layer_norm_parameters(checkpoint)) {
         figures.layers.push_back({norm.name, figures_of(norm.gamma, 0.2, 0.4), figures_of(norm.beta, -0.1, 0.1)});
         gammas.insert(gammas.end(), norm.gamma.begin(), norm.gamma.end());
         betas.insert(betas.end(), norm.beta.begin(), norm.beta.end());

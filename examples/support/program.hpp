@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What the six programs have in common: their options, the way they fail, repeated random draws.
+// What the programs have in common: their options, the way they fail, repeated random draws.
 #ifndef SCALEDOT_EXAMPLES_PROGRAM_HPP
 #define SCALEDOT_EXAMPLES_PROGRAM_HPP
 

@@ -6,22 +6,27 @@
 #include <scaledot/attention.hpp>
 #include <scaledot/attention_options.hpp>
 #include <scaledot/bfloat16.hpp>
+#include <scaledot/channels.hpp>
 #include <scaledot/diagnostics.hpp>
 #include <scaledot/executor.hpp>
+#include <scaledot/headroom.hpp>
 #include <scaledot/kv_cache.hpp>
 #include <scaledot/layer_norm.hpp>
 #include <scaledot/merge.hpp>
+#include <scaledot/qk_clip.hpp>
 #include <scaledot/rms_norm.hpp>
 #include <scaledot/scores.hpp>
 #include <scaledot/softmax.hpp>
 #include <scaledot/split_heads.hpp>
 #include <scaledot/statistics.hpp>
+#include <scaledot/verdict.hpp>
 #include <scaledot/version.hpp>
 #include <scaledot/zone.hpp>
 
 #if __has_include(<nlohmann/json.hpp>)
 #include <scaledot/checkpoint.hpp>
 #include <scaledot/safetensors.hpp>
+#include <scaledot/safetensors_shards.hpp>
 #endif
 
 #endif

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Any bytes either are refused with an exception of ours or are a file whose every tensor can be read.
+// Any bytes either are refused with an exception of ours or are a file whose every tensor can be read; and likewise an
+// index of shards that names files of its own directory only.
 #include <scaledot/checkpoint.hpp>
 #include <scaledot/safetensors.hpp>
+#include <scaledot/safetensors_shards.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -45,7 +48,22 @@ void open_and_read(std::span<const std::uint8_t> bytes)
             read<std::int8_t>(file, name);
             read<std::uint64_t>(file, name);
         }
-        sd::layer_norm_parameters(file);
+        sd::summarize_normalizations(sd::layer_norm_parameters(file));
+    } catch (const std::runtime_error& error) {
+        if (std::string(error.what()).rfind("scaledot: fuzz: ", 0) != 0) {
+            std::abort();
+        }
+    }
+}
+
+void read_index(std::span<const std::uint8_t> bytes)
+{
+    try {
+        for (const auto& [tensor, shard] : sd::detail::parse_shard_index(std::as_bytes(bytes), "fuzz")) {
+            if (shard.empty() || shard == "." || shard == ".." || std::filesystem::path(shard).has_parent_path()) {
+                std::abort();
+            }
+        }
     } catch (const std::runtime_error& error) {
         if (std::string(error.what()).rfind("scaledot: fuzz: ", 0) != 0) {
             std::abort();
@@ -59,6 +77,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 {
     const std::span input(data, size);
     open_and_read(input);
+    read_index(input);
     // The same input as header, line feed, data, with the header's right length in front: this gets a fuzzer that
     // starts from nothing past the first eight bytes.
     const auto header_size = static_cast<std::uint64_t>(std::find(input.begin(), input.end(), '\n') - input.begin());

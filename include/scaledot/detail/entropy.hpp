@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <utility>
 #include <vector>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
@@ -74,17 +75,19 @@ inline excess_entropy excess_entropy_at(const gaps& gaps, double temperature)
     return {std::log1p(others / maxima) + mean, second / (maxima + others) - mean * mean};
 }
 
-/// The temperature at which the excess entropy is `target`, which must lie strictly between its limits.
-inline double temperature_at(const gaps& gaps, double target)
+/// The temperature at which `entropy_at(temperature)`, an excess entropy or a mean of several, is `target`, which must
+/// lie strictly between its limits; the search begins at `start`.
+template <class EntropyAt>
+double solve_temperature(EntropyAt&& entropy_at, double target, double start)
 {
     constexpr double largest = std::numeric_limits<double>::max();
     constexpr double smallest = std::numeric_limits<double>::min();
     constexpr int enough_steps = 400;
     double low = smallest;
     double high = largest;
-    double temperature = std::clamp(*std::max_element(gaps.values.begin(), gaps.values.end()), low, high);
+    double temperature = std::clamp(start, low, high);
     for (int step = 0; step < enough_steps; ++step) {
-        const excess_entropy at = excess_entropy_at(gaps, temperature);
+        const excess_entropy at = entropy_at(temperature);
         if (at.value == target) {
             break;
         }
@@ -101,8 +104,89 @@ inline double temperature_at(const gaps& gaps, double target)
         }
         temperature = next;
     }
-    return temperature * gaps.unit;
+    return temperature;
 }
+
+inline double largest_gap(const gaps& gaps)
+{
+    return *std::max_element(gaps.values.begin(), gaps.values.end());
+}
+
+/// The temperature at which one row's excess entropy is `target`, which must lie strictly between its limits.
+inline double temperature_at(const gaps& gaps, double target)
+{
+    return gaps.unit * solve_temperature([&](double temperature) { return excess_entropy_at(gaps, temperature); },
+                                         target, largest_gap(gaps));
+}
+
+/// Rows of logits that leave a choice, and the mean of their entropies, each divided by the logarithm of the number of
+/// its logits.
+class choices {
+public:
+    /// Returns how many logits are above -infinity; a row with fewer than two is not kept.
+    template <class T>
+    std::size_t add(const T* row, std::size_t length)
+    {
+        std::vector<double> logits;
+        for (std::size_t i = 0; i < length; ++i) {
+            const double logit = kernel::to_arithmetic<double>(row[i]);
+            if (!is_negative_infinity(logit)) {
+                logits.push_back(logit);
+            }
+        }
+        const std::size_t keys = logits.size();
+        if (keys > 0) { // also a single one, which must not be NaN
+            gaps found = gaps_below_maximum(std::move(logits));
+            if (keys > 1) {
+                most_.push_back(std::log(static_cast<double>(keys)));
+                least_ += std::log(static_cast<double>(found.maxima)) / most_.back();
+                rows_.push_back(std::move(found));
+            }
+        }
+        return keys;
+    }
+
+    std::size_t size() const { return rows_.size(); }
+
+    /// The mean at temperature 0.
+    double coldest() const { return least_ / static_cast<double>(rows_.size()); }
+
+    /// The mean, and its derivative by ln T.
+    excess_entropy entropy_at(double temperature) const
+    {
+        excess_entropy mean = excess_at(temperature);
+        mean.value += coldest();
+        return mean;
+    }
+
+    /// The temperature at which the mean is `target`, strictly between coldest() and 1.
+    double temperature_at(double target) const
+    {
+        double start = 0;
+        for (const gaps& row : rows_) {
+            start = row.values.empty() ? start : std::max(start, largest_gap(row));
+        }
+        return solve_temperature([&](double temperature) { return excess_at(temperature); }, target - coldest(), start);
+    }
+
+private:
+    excess_entropy excess_at(double temperature) const
+    {
+        excess_entropy sum{0, 0};
+        for (std::size_t i = 0; i < rows_.size(); ++i) {
+            // (barrier: -ffast-math would divide by the temperature itself, whose inverse may be subnormal)
+            const excess_entropy row = excess_entropy_at(rows_[i], kernel::barrier(temperature / rows_[i].unit));
+            sum.value += row.value / most_[i];
+            sum.slope += row.slope / most_[i];
+        }
+        const auto count = static_cast<double>(rows_.size());
+        return {sum.value / count, sum.slope / count};
+    }
+
+    std::vector<gaps> rows_;
+    std::vector<double> most_; ///< ln of the number of logits, row by row
+    double least_ = 0;         ///< sum of ln(maxima) / most
+};
 
 } // namespace scaledot::inline SCALEDOT_BUILD::detail
 

@@ -318,7 +318,9 @@ private:
         sums.raise(reference - before_[slot], kept_[slot]);
         const bool all_visible = !kernel::is_negative_infinity_bits(minima_[slot]);
         const T smallest = all_visible ? minima_[slot] : kernel::smallest_visible<Arch>(scores, width);
-        if (!(std::abs(reference) <= bound::highest && factor * smallest >= bound::lowest)) {
+        const bool summable = !kernel::has_nan_bits(reference) && std::abs(reference) <= bound::highest &&
+                              factor * smallest >= bound::lowest;
+        if (!summable) {
             kernel::merge(*chunk.row(row + slot).statistics,
                           kernel::statistics_of_scaled_block<Arch>(scores, width, factor));
             return weigh_row(scores, width, factor, reference, before);

@@ -162,7 +162,7 @@ TEST_CASE_TEMPLATE("score_sums: a saturated row keeps the digits of what is left
 TEST_CASE_TEMPLATE("score_sums: ties leave one maximum out, in one block and in several", T, float, double)
 {
     std::vector<T> scores(512, T(-50));
-    for (const std::size_t place : {3, 4, 130, 500}) {
+    for (const std::size_t place : std::initializer_list<std::size_t>{3, 4, 130, 500}) {
         scores[place] = T(5);
     }
     check_sums(scores, T(1));

@@ -10,6 +10,7 @@
 #include <scaledot/diagnostics.hpp>
 #include <scaledot/executor.hpp>
 #include <scaledot/headroom.hpp>
+#include <scaledot/key_mass.hpp>
 #include <scaledot/kv_cache.hpp>
 #include <scaledot/layer_norm.hpp>
 #include <scaledot/merge.hpp>

@@ -60,9 +60,11 @@ public:
     {
     }
 
-    /// Rows [begin, end) of a key head's queries, at most run_rows.
-    template <class O>
-    void write(std::size_t head, std::size_t begin, std::size_t end, score_stage stage, const head_view<O>& out)
+    /// Calls use(batch entry, place, scores) for rows [begin, end) of a key head's queries, at most run_rows. There are
+    /// plan.keys scores of the stage (of probabilities: the masked ones), which may be overwritten, and room for a
+    /// sink's.
+    template <class Use>
+    void visit(std::size_t head, std::size_t begin, std::size_t end, score_stage stage, const Use& use)
     {
         const std::size_t entry = head / plan_.key_heads;
         tile_.start(entry, head % plan_.key_heads, begin, end);
@@ -71,15 +73,22 @@ public:
             const std::size_t count = std::min(tile_rows, tile_.rows() - row);
             fill_rows(row, count, entry, stage);
             for (std::size_t r = 0; r < count; ++r) {
-                T* scores = rows_ + r * stride;
-                const row_place& place = tile_.place(row + r);
-                if (stage == score_stage::probabilities) {
-                    probabilities_of_row<Arch>(scores, plan_.keys, plan_.sink(place.head));
-                }
-                std::transform(scores, scores + plan_.keys, out.row(entry, place.head, place.query),
-                               [](T score) { return kernel::to_storage<O>(score); });
+                use(entry, tile_.place(row + r), rows_ + r * stride);
             }
         }
+    }
+
+    /// Writes them.
+    template <class O>
+    void write(std::size_t head, std::size_t begin, std::size_t end, score_stage stage, const head_view<O>& out)
+    {
+        visit(head, begin, end, stage, [&](std::size_t entry, const row_place& place, T* scores) {
+            if (stage == score_stage::probabilities) {
+                probabilities_of_row<Arch>(scores, plan_.keys, plan_.sink(place.head));
+            }
+            std::transform(scores, scores + plan_.keys, out.row(entry, place.head, place.query),
+                           [](T score) { return kernel::to_storage<O>(score); });
+        });
     }
 
 private:

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Visits every row of probabilities of attention, a tile of rows at a time: what needs each row's denominator before it
+// can look at a key.
+#ifndef SCALEDOT_DETAIL_KEY_MASS_DRIVER_HPP
+#define SCALEDOT_DETAIL_KEY_MASS_DRIVER_HPP
+
+#include <scaledot/detail/attention_call.hpp>
+#include <scaledot/detail/attention_problem.hpp>
+#include <scaledot/detail/config.hpp>
+#include <scaledot/detail/scores_driver.hpp>
+#include <scaledot/detail/scratch.hpp>
+#include <scaledot/detail/view.hpp>
+#include <scaledot/executor.hpp>
+#include <scaledot/kernel/partial.hpp>
+
+#include <algorithm>
+#include <cstddef>
+
+namespace scaledot::inline SCALEDOT_BUILD::detail {
+
+/// An array of q's kind, [batch..., heads, keys].
+template <class Q, class T, class K>
+auto make_key_output(const Q& q, const K& k)
+{
+    check_attention_type<Q>();
+    check_attention_type<K>();
+    if (q.dimension() < 2 || k.dimension() < 2) {
+        reject(q.dimension() < 2 ? "the rank of q" : "the rank of k", std::min(q.dimension(), k.dimension()),
+               "2 or more: [..., heads, length, head size]");
+    }
+    constexpr std::size_t rank = rank_of<Q>;
+    shape_vector shape = without_axis(shape_vector(q.shape().begin(), q.shape().end()), q.dimension() - 1);
+    shape[shape.size() - 1] = static_cast<std::size_t>(k.shape()[k.dimension() - 2]);
+    return make_like < Q, T, rank == dynamic_rank ? rank : rank - 1 > (shape);
+}
+
+/// An array of q's kind, [batch..., heads, queries].
+template <class Q, class T>
+auto make_key_share_output(const Q& q)
+{
+    check_attention_type<Q>();
+    if (q.dimension() < 2) {
+        reject("the rank of q", q.dimension(), "2 or more: [..., heads, length, head size]");
+    }
+    return make_row_output<Q, T>(q);
+}
+
+/// Calls use(plan, entry, place, visible keys, probabilities) for each row of attention, those of one query head in
+/// order and on one thread. `make(plan)` is called first, once all arguments are checked.
+template <class Q, class K, class Make, class Use>
+void visit_probabilities(const Q& q, const K& k, const attention_options& options, const Make& make, const Use& use)
+{
+    check_attention_type<Q>();
+    check_attention_type<K>();
+    using Arch = native_architecture;
+    using T = arithmetic_t<element_of<Q>, element_of<K>>;
+    using worker = scores_worker<Arch, T, element_of<Q>, element_of<K>>;
+    input<Q> query(q, reading::later);
+    input<K> key(k, reading::later);
+    const attention_plan plan = plan_attention(query.view(), key.view(), options);
+    make(plan);
+    if (plan.batch == 0 || plan.heads == 0 || plan.queries == 0) {
+        return;
+    }
+    query.read();
+    key.read(options.key_lengths);
+
+    const std::size_t heads = checked_product(plan.batch, plan.key_heads, "batch * heads");
+    const std::size_t rows = checked_product(plan.group(), plan.queries, "the rows of a head");
+    const double work =
+        static_cast<double>(rows) * static_cast<double>(plan.keys) * static_cast<double>(plan.head_size);
+    const std::size_t parts = part_count(heads, work);
+    const auto make_worker = [&](scratch& memory) {
+        return worker(plan, head_view<const element_of<Q>>{query.view()}, head_view<const element_of<K>>{key.view()},
+                      memory);
+    };
+    scratch counting;
+    make_worker(counting);
+    const std::size_t bytes = counting.bytes();
+    const scratch_lease lease(checked_product(bytes, parts, "scratch memory"));
+    run_ranges(heads, parts, [&](std::size_t part, std::size_t first, std::size_t last) {
+        scratch memory(lease.data() + part * bytes);
+        worker w = make_worker(memory);
+        for (std::size_t head = first; head < last; ++head) {
+            for (std::size_t begin = 0; begin < rows; begin += run_rows<Arch, T>) {
+                w.visit(head, begin, std::min(begin + run_rows<Arch, T>, rows), score_stage::probabilities,
+                        [&](std::size_t entry, const row_place& place, T* scores) {
+                            const auto excluded = std::count_if(scores, scores + plan.keys, [](T score) {
+                                return kernel::is_negative_infinity_bits(score);
+                            });
+                            probabilities_of_row<Arch>(scores, plan.keys, plan.sink(place.head));
+                            use(plan, entry, place, plan.keys - static_cast<std::size_t>(excluded), scores);
+                        });
+            }
+        }
+    });
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::detail
+
+#endif

@@ -47,7 +47,7 @@ std::size_t check_softmax(const strided_view<T>& x, const softmax_options& optio
 }
 
 template <class Out, class E>
-void softmax_into(Out&& out, const E& x, const softmax_options& options, kernel::softmax_result kind)
+void softmax_into(Out&& out, const E& x, const softmax_options& options, softmax_output kind)
 {
     check_softmax_types<E>();
     check_softmax_types<Out>();
@@ -84,7 +84,7 @@ template <class Out, detail::tensor E>
     requires detail::in_memory<Out>
 void softmax_into(Out&& out, const E& x, const softmax_options& options = {})
 {
-    detail::softmax_into(out, x, options, kernel::softmax_result::probabilities);
+    detail::softmax_into(out, x, options, detail::softmax_output::probabilities);
 }
 
 /// softmax of x along options.axis as a new array of x's shape, element type and kind. See softmax_into.
@@ -114,7 +114,7 @@ template <class Out, detail::tensor E>
     requires detail::in_memory<Out>
 void log_softmax_into(Out&& out, const E& x, const softmax_options& options = {})
 {
-    detail::softmax_into(out, x, options, kernel::softmax_result::logarithms);
+    detail::softmax_into(out, x, options, detail::softmax_output::logarithms);
 }
 
 /// log_softmax of x along options.axis as a new array of x's shape, element type and kind. See log_softmax_into.
@@ -155,7 +155,8 @@ void logsumexp_into(Out&& out, const E& x, const softmax_options& options = {})
                           "that of x without the axis");
     detail::require_distinct_elements(detail::view_of(out));
     detail::require_apart(out, x, "x");
-    detail::run_logsumexp<native_architecture>(in.view(), result.view(), axis, options.temperature);
+    detail::run_softmax<native_architecture>(in.view(), result.view(), axis, options.temperature,
+                                             detail::softmax_output::logsumexp);
     result.commit();
 }
 

@@ -335,8 +335,9 @@ void run_softmax(const strided_view<const S>& x, const strided_view<R>& y, std::
 {
     using T = arithmetic_t<S, R>;
     const softmax_layout<S, R> layout(x, y, axis);
-    const bool is_share_of_one = layout.length() == 1 && output != softmax_output::logsumexp;
-    if (is_limit(temperature) || is_share_of_one) {
+    // Without logits, and for the share of a single one, the temperature does not matter.
+    const bool is_trivial = layout.length() == 0 || (layout.length() == 1 && output != softmax_output::logsumexp);
+    if (is_limit(temperature) || is_trivial) {
         run_limits(layout, temperature == 0.0, output);
         return;
     }

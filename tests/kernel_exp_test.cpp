@@ -37,12 +37,6 @@ T in_all_lanes(F&& f)
 }
 
 template <class T>
-T exp_pair_of(T high, T low)
-{
-    return in_all_lanes<T>([&] { return exp_pair(batch<arch, T>(high), batch<arch, T>(low)); });
-}
-
-template <class T>
 T exp_negative_of(T x)
 {
     return in_all_lanes<T>([&] { return exp_negative(batch<arch, T>(x)); });
@@ -109,21 +103,6 @@ std::vector<T> table_arguments()
 
 } // namespace
 
-TEST_CASE_TEMPLATE("exp_pair: at most exp_pair_max_ulp on normal results", T, float, double)
-{
-    double worst = 0;
-    std::mt19937_64 engine(12);
-    std::uniform_real_distribution<T> uniform(-0.5, 0.5);
-    for (const T high : arguments<T>()) {
-        const T low = uniform(engine) * (std::abs(high) - std::nextafter(std::abs(high), T(0)));
-        const mpfr_number exact = exp(mpfr_number(static_cast<double>(high)) + mpfr_number(static_cast<double>(low)));
-        worst = std::max(worst, error_in_ulp<T>(static_cast<double>(exp_pair_of(high, low)), exact, exact));
-    }
-    CAPTURE(worst);
-    CHECK(worst <= exp_pair_max_ulp);
-    CHECK(exp_pair_of(T(0), T(0)) == T(1));
-}
-
 TEST_CASE_TEMPLATE("exp_negative: at most exp_negative_max_ulp on normal results", T, float, double)
 {
     double worst = 0;
@@ -169,36 +148,6 @@ TEST_CASE_TEMPLATE("exp_negative: exactly 1 at 0 and next to it", T, float, doub
     }
 }
 
-#if !defined(__FAST_MATH__) // which flushes subnormal numbers
-TEST_CASE_TEMPLATE("exp_wide: the pair is exact to a quarter of an ulp of its high part", T, float, double)
-{
-    double worst = 0;
-    for (const T high : arguments<T>()) {
-        const mpfr_number exact = exp(mpfr_number(static_cast<double>(high)));
-        if (exact < smallest_normal<T>() * mpfr_number::power_of_two(std::numeric_limits<T>::digits)) {
-            continue; // the low part is below the normal range
-        }
-        const T first = in_all_lanes<T>([&] { return exp_wide(batch<arch, T>(high), batch<arch, T>(0)).high; });
-        const T second = in_all_lanes<T>([&] { return exp_wide(batch<arch, T>(high), batch<arch, T>(0)).low; });
-        const mpfr_number rest = exact - mpfr_number(static_cast<double>(first));
-        worst = std::max(worst, error_in_ulp<T>(static_cast<double>(second), rest, exact));
-    }
-    MESSAGE("exp_wide: ", worst, " ulp");
-    CHECK(worst <= 0.25);
-}
-
-TEST_CASE_TEMPLATE("exp_pair: underflows gradually, within one unit of the smallest subnormal", T, float, double)
-{
-    const T begin = sizeof(T) == 8 ? T(-708.4) : T(-87.34);
-    const T end = sizeof(T) == 8 ? T(-746) : T(-105);
-    for (int i = 0; i <= 2000; ++i) {
-        const T x = begin + (end - begin) * static_cast<T>(i) / T(2000);
-        const mpfr_number exact = exp(mpfr_number(static_cast<double>(x)));
-        CHECK(error_in_ulp<T>(static_cast<double>(exp_pair_of(x, T(0))), exact, exact) <= 1);
-    }
-}
-#endif
-
 TEST_CASE_TEMPLATE("exp_negative: +0 where the result would be subnormal, the limit itself is normal", T, float, double)
 {
     const T limit = exp_constants<T>::normal_limit;
@@ -233,14 +182,6 @@ TEST_CASE_TEMPLATE("exp_negative: NaN of either sign and any payload gives NaN, 
             }
         }
     }
-}
-
-TEST_CASE_TEMPLATE("exp_pair: -infinity and the lowest number give +0, NaN gives NaN", T, float, double)
-{
-    const T lowest = std::numeric_limits<T>::lowest();
-    CHECK(std::bit_cast<bits_of<T>>(exp_pair_of(barrier(negative_infinity<T>), T(0))) == 0);
-    CHECK(std::bit_cast<bits_of<T>>(exp_pair_of(lowest, T(0))) == 0);
-    CHECK(is_nan_of(exp_pair_of(barrier(quiet_nan<T>()), T(0))));
 }
 
 TEST_CASE_TEMPLATE(

@@ -80,43 +80,6 @@ mpfr_number flushed()
 
 } // namespace
 
-TEST_CASE_TEMPLATE("unit_temperature: high + low is the difference, exactly", T, float, double)
-{
-    for (const auto& [x, maximum] : pairs_of_logits<T>()) {
-        const mpfr_number exact = mpfr_number(static_cast<double>(x)) - mpfr_number(static_cast<double>(maximum));
-        const pair<T> z = scaled<T>(unit_temperature{}, x, maximum);
-        if (exact < mpfr_number(static_cast<double>(std::numeric_limits<T>::lowest()))) {
-            CHECK(std::bit_cast<bits_of<T>>(z.high) == negative_infinity_bits<T>);
-        } else {
-            CHECK(!(flushed<T>() < abs(sum_of(z) - exact)));
-        }
-    }
-}
-
-TEST_CASE_TEMPLATE("unit_temperature: exact where the maximum or the logit is of the type's largest magnitude", T,
-                   float, double)
-{
-    constexpr T largest = std::numeric_limits<T>::max();
-    std::mt19937_64 engine(2);
-    std::uniform_real_distribution<double> exponent(-2.0 * std::numeric_limits<T>::digits, -1);
-    std::vector<logits<T>> all;
-    for (int i = 0; i < 5000; ++i) {
-        const T other = static_cast<T>(std::exp2(exponent(engine)) * static_cast<double>(largest));
-        all.push_back({other, largest});
-        all.push_back({-largest, -other});
-        all.push_back({std::nextafter(-largest, T(0)), -other});
-    }
-    if constexpr (sizeof(T) == 4) {
-        all.push_back({1.6170910911646871e37f, largest});
-    }
-    for (const auto& [x, maximum] : all) {
-        const mpfr_number exact = mpfr_number(static_cast<double>(x)) - mpfr_number(static_cast<double>(maximum));
-        const pair<T> z = scaled<T>(unit_temperature{}, x, maximum);
-        REQUIRE((std::bit_cast<bits_of<T>>(z.low) & exponent_mask<T>) != exponent_mask<T>);
-        REQUIRE(!(flushed<T>() < abs(sum_of(z) - exact)));
-    }
-}
-
 TEST_CASE_TEMPLATE(
     "positive_temperature: twice the precision, whatever T, and -inf only where the exact value overflows", T, float,
     double)
@@ -188,12 +151,90 @@ TEST_CASE_TEMPLATE("positive_temperature: powers of two scale exactly", T, float
 TEST_CASE_TEMPLATE("temperatures: a logit of -inf stays -inf, the maximum is at 0", T, float, double)
 {
     const T none = barrier(negative_infinity<T>);
-    CHECK(std::bit_cast<bits_of<T>>(scaled<T>(unit_temperature{}, none, T(3)).high) == negative_infinity_bits<T>);
-    CHECK(std::bit_cast<bits_of<T>>(scaled<T>(unit_temperature{}, T(3), T(3)).high) == 0);
     for (const double t : {1e-300, 0.3, 1e300}) {
         const positive_temperature<T> temperature(t);
         CHECK(std::bit_cast<bits_of<T>>(scaled<T>(temperature, none, T(3)).high) == negative_infinity_bits<T>);
         CHECK(scaled<T>(temperature, T(3), T(3)).high == 0);
         CHECK(scaled<T>(temperature, T(3), T(3)).low == 0);
+    }
+}
+
+namespace {
+
+/// The logarithm (x - maximum) / T + addend.
+template <class T, class Temperature>
+T logarithm_of(const Temperature& temperature, T x, T maximum, T addend)
+{
+    using B = batch<arch, T>;
+    std::array<T, lanes<arch, T>> values;
+    temperature.logarithm(B(x), B(maximum), pair<B>{B(addend), B(0)}).store_unaligned(values.data());
+    return values.back();
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("temperatures: the logarithm of a share is within 1.5 units of the last place", T, float, double)
+{
+    using test_support::error_in_ulp;
+    double worst = 0;
+    const auto meet = [&](const auto& temperature, const logits<T>& two, T addend) {
+        const mpfr_number exact =
+            (mpfr_number(static_cast<double>(two.x)) - mpfr_number(static_cast<double>(two.maximum))) /
+                mpfr_number(temperature.value) +
+            mpfr_number(static_cast<double>(addend));
+        const T value = logarithm_of(temperature, two.x, two.maximum, addend);
+        if (exact < mpfr_number(static_cast<double>(std::numeric_limits<T>::lowest()))) {
+            CHECK(value <= std::numeric_limits<T>::lowest());
+        } else {
+            worst = std::max(worst, error_in_ulp<T>(static_cast<double>(value), exact, exact));
+        }
+    };
+    std::mt19937_64 engine(4);
+    std::uniform_real_distribution<double> magnitude(-10, 4);
+    auto all = pairs_of_logits<T>();
+    for (int i = 0; i < 2000; ++i) {
+        const T x = static_cast<T>(-std::exp2(magnitude(engine)));
+        all.push_back({x, static_cast<T>(std::exp2(magnitude(engine)))});
+    }
+    for (const logits<T>& two : all) {
+        const T addend = static_cast<T>(-std::exp2(magnitude(engine)));
+        meet(unit_temperature<T>{}, two, addend);
+        for (const double t : {0.3, 0.75, 1.9, 7.3, 4096.0, 1e-9, 1e9}) {
+            meet(moderate_temperature<T>(t), two, addend);
+        }
+        meet(positive_temperature<T>(1e-30), two, addend);
+    }
+    CAPTURE(worst);
+    CHECK(worst <= 1.5);
+}
+
+TEST_CASE_TEMPLATE("temperatures: the logarithm of a share of -inf is -inf", T, float, double)
+{
+    const T none = barrier(negative_infinity<T>);
+    const auto is_none = [](T value) { return std::bit_cast<bits_of<T>>(value) == negative_infinity_bits<T>; };
+    CHECK(is_none(logarithm_of(unit_temperature<T>{}, none, T(3), T(-0.5))));
+    for (const double t : {0x1p-39, 0.3, 1.3, 2.0, 0x1p38}) {
+        CHECK(is_none(logarithm_of(moderate_temperature<T>(t), none, T(3), T(-0.5))));
+    }
+    for (const double t : {1e-300, 1e300}) {
+        CHECK(is_none(logarithm_of(positive_temperature<T>(t), none, T(3), T(-0.5))));
+    }
+}
+
+TEST_CASE_TEMPLATE("moderate_temperature: powers of two give the bits of T = 1 for x / T", T, float, double)
+{
+    std::mt19937_64 engine(5);
+    std::uniform_real_distribution<double> uniform(-20, 20);
+    for (const double t : {0x1p-20, 0.5, 2.0, 0x1p12}) {
+        for (int i = 0; i < 1000; ++i) {
+            const T a = static_cast<T>(uniform(engine));
+            const T b = static_cast<T>(uniform(engine));
+            const T x = std::min(a, b);
+            const T maximum = std::max(a, b);
+            const T addend = static_cast<T>(-std::exp(uniform(engine)));
+            const T scale = static_cast<T>(t);
+            CHECK(logarithm_of(moderate_temperature<T>(t), T(x * scale), T(maximum * scale), addend) ==
+                  logarithm_of(unit_temperature<T>{}, x, maximum, addend));
+        }
     }
 }

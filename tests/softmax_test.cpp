@@ -259,17 +259,25 @@ TEST_CASE_TEMPLATE("softmax: a single logit has probability 1 and logarithm 0 at
     }
 }
 
-TEST_CASE_TEMPLATE("softmax: shifting all logits exactly changes no bit", T, float, double)
+TEST_CASE_TEMPLATE("softmax: shifting all logits exactly changes nothing beyond the bounds", T, float, double)
 {
     std::mt19937_64 engine(3);
     row<T> x = row<T>::from_shape({333});
     for (auto& logit : x) {
         logit = static_cast<T>(static_cast<double>(engine() % 4096) / 256);
     }
-    for (const double t : {1.0, 0.3, 7.3}) {
-        const row<T> shifted = x + T(512);
-        CHECK(all_same_bits(sd::softmax(shifted, {.temperature = t}), sd::softmax(x, {.temperature = t})));
-        CHECK(all_same_bits(sd::log_softmax(shifted, {.temperature = t}), sd::log_softmax(x, {.temperature = t})));
+    const auto same_within = [](const row<T>& a, const row<T>& b, double ulps) {
+        for (std::size_t i = 0; i < a.size(); ++i) {
+            CHECK(std::abs(a(i) - b(i)) <= ulps * std::abs(a(i)) * std::numeric_limits<T>::epsilon());
+        }
+    };
+    for (const double shift : {512.0, -700.0, 3.0, 400.0}) {
+        for (const double t : {1.0, 0.3, 7.3}) {
+            const row<T> shifted = x + static_cast<T>(shift);
+            const sd::softmax_options options{.temperature = t};
+            same_within(sd::softmax(shifted, options), sd::softmax(x, options), 2 * sd::softmax_max_ulp);
+            same_within(sd::log_softmax(shifted, options), sd::log_softmax(x, options), 2 * sd::log_softmax_max_ulp);
+        }
     }
 }
 
@@ -299,6 +307,18 @@ TEST_CASE("softmax: entropy grows with the temperature")
         previous = entropy;
     }
     CHECK(previous <= std::log(100.0));
+}
+
+TEST_CASE_TEMPLATE("softmax: no probability exceeds 1, and one that outweighs all others is next to it", T, float,
+                   double)
+{
+    for (int i = 0; i < 3000; ++i) {
+        const auto logit = static_cast<T>(-40 + 0.0271828 * i);
+        CHECK(sd::softmax(row<T>{T(logit - 17), logit, T(logit - 17)})(1) <= 1);
+        const T alone = sd::softmax(row<T>{T(logit - 70), logit, T(logit - 70)})(1);
+        CHECK(alone <= 1);
+        CHECK(alone >= T(1) - std::numeric_limits<T>::epsilon());
+    }
 }
 
 TEST_CASE_TEMPLATE("softmax: probabilities sum to 1", T, float, double)

@@ -47,7 +47,7 @@ std::size_t check_softmax(const strided_view<T>& x, const softmax_options& optio
 }
 
 template <class Out, class E>
-void softmax_into(Out&& out, const E& x, const softmax_options& options, kernel::softmax_result kind)
+void softmax_into(Out&& out, const E& x, const softmax_options& options, softmax_output kind)
 {
     check_softmax_types<E>();
     check_softmax_types<Out>();
@@ -76,15 +76,16 @@ void softmax_into(Out&& out, const E& x, const softmax_options& options, kernel:
 ///                 bfloat16 are computed in float and rounded once. Results below the normal range are rounded
 ///                 gradually.
 /// Determinism     bit-identical for any thread count and any position of the row among others.
-/// Cost            three passes over each row, which reads memory once while a row fits the cache. Views whose last
-/// axis is
-///                 contiguous are used in place, other expressions are copied first; nothing else is allocated.
+/// Cost            memory is read once and written once: rows of a few logits are taken a vector's lanes at a time, long
+///                 ones while the row before is written, past the caches where all results are 16 MiB or more; rows
+///                 along another axis in blocks of columns. Views whose last axis is contiguous are used in place,
+///                 other expressions are copied first; beyond that at most 516 KiB a thread.
 /// Source          Milakov & Gimelshein 2018; docs/numerics.md#softmax
 template <class Out, detail::tensor E>
     requires detail::in_memory<Out>
 void softmax_into(Out&& out, const E& x, const softmax_options& options = {})
 {
-    detail::softmax_into(out, x, options, kernel::softmax_result::probabilities);
+    detail::softmax_into(out, x, options, detail::softmax_output::probabilities);
 }
 
 /// softmax of x along options.axis as a new array of x's shape, element type and kind. See softmax_into.
@@ -114,7 +115,7 @@ template <class Out, detail::tensor E>
     requires detail::in_memory<Out>
 void log_softmax_into(Out&& out, const E& x, const softmax_options& options = {})
 {
-    detail::softmax_into(out, x, options, kernel::softmax_result::logarithms);
+    detail::softmax_into(out, x, options, detail::softmax_output::logarithms);
 }
 
 /// log_softmax of x along options.axis as a new array of x's shape, element type and kind. See log_softmax_into.
@@ -135,8 +136,7 @@ auto log_softmax(const E& x, const softmax_options& options = {})
 /// @throws std::invalid_argument  as softmax_into
 ///
 /// Special values  a row with NaN is NaN, else with +inf is +inf, else of -inf only (or empty) is -inf. T = inf: ln of
-/// the
-///                 number of logits above -inf; T = 0: the limit, +inf, -inf or ln(number of maxima) as the maximum is
+///                 the number of logits above -inf; T = 0: the limit, +inf, -inf or ln(number of maxima) as the maximum is
 ///                 positive, negative or 0.
 /// Accuracy        at most logsumexp_max_ulp of max(|m / T|, |y|) in float and double.
 /// Determinism     as softmax_into. Cost: two passes over each row.
@@ -155,7 +155,8 @@ void logsumexp_into(Out&& out, const E& x, const softmax_options& options = {})
                           "that of x without the axis");
     detail::require_distinct_elements(detail::view_of(out));
     detail::require_apart(out, x, "x");
-    detail::run_logsumexp<native_architecture>(in.view(), result.view(), axis, options.temperature);
+    detail::run_softmax<native_architecture>(in.view(), result.view(), axis, options.temperature,
+                                             detail::softmax_output::logsumexp);
     result.commit();
 }
 

@@ -46,8 +46,8 @@ void probabilities_of_row(T* row, std::size_t keys, double sink)
     if (with_sink) {
         row[keys] = kernel::in_range<T>(sink);
     }
-    const kernel::softmax_block block{true, keys + (with_sink ? 1 : 0), 1, 1, 1};
-    kernel::softmax_rows<Arch, T>(row, row, block, kernel::unit_temperature{});
+    kernel::softmax_along<Arch, T, T> softmax({row, 0, 1, keys + (with_sink ? 1 : 0)}, kernel::exponent_scale<T>(1.0));
+    softmax.probabilities(row, 0, {row, 0}, false);
 }
 
 /// One worker's share of a score matrix.

@@ -1,169 +1,358 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Cuts an array into blocks of rows for kernel/softmax.hpp and hands them to threads.
+// Cuts an array into groups of rows for kernel/softmax.hpp and hands them to threads.
 #ifndef SCALEDOT_DETAIL_SOFTMAX_DRIVER_HPP
 #define SCALEDOT_DETAIL_SOFTMAX_DRIVER_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/detail/scratch.hpp>
+#include <scaledot/detail/softmax_tile.hpp>
 #include <scaledot/detail/view.hpp>
 #include <scaledot/executor.hpp>
 #include <scaledot/kernel/softmax.hpp>
+#include <scaledot/kernel/softmax_lanes.hpp>
 #include <scaledot/kernel/softmax_limits.hpp>
+#include <scaledot/kernel/softmax_long.hpp>
+#include <scaledot/kernel/temperature.hpp>
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <type_traits>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
-/// The rows of x along one axis as blocks: a contiguous row each when the axis is the innermost, otherwise as many
-/// neighbouring rows as a vector has lanes, side by side along the innermost axis.
+/// The rows of x along one axis, as equally spaced rows on lines: rows along the innermost axis lie `stride` apart,
+/// rows along another axis side by side.
 template <class S, class R>
-class softmax_blocks {
+class softmax_layout {
 public:
     /// `y` has x's shape, or x's shape without the axis (logsumexp).
-    softmax_blocks(strided_view<const S> x, strided_view<R> y, std::size_t axis, std::size_t lanes) : x_(x), y_(y)
+    softmax_layout(strided_view<const S> x, strided_view<R> y, std::size_t axis) : x_(x), y_(y)
     {
-        block_.length = x.shape[axis];
-        block_.input_step = x.strides[axis];
-        block_.output_step = y.rank() == x.rank() ? y.strides[axis] : 0;
+        length_ = x.shape[axis];
+        input_step_ = x.strides[axis];
+        output_step_ = y.rank() == x.rank() ? y.strides[axis] : 1;
         remove(x_, axis);
         if (y.rank() == x.rank()) {
             remove(y_, axis);
         }
-        // axes of extent 1 say nothing; without them the row's axis may turn out to be the innermost
-        for (std::size_t i = x_.rank(); i-- > 0;) {
-            innermost_ = innermost_ && (i < axis || x_.shape[i] == 1);
-        }
+        // Axes of extent 1 say nothing, and axes that are one behind the other in both arrays are one.
         for (std::size_t i = x_.rank(); i-- > 0;) {
             if (x_.shape[i] == 1) {
                 remove(x_, i);
                 remove(y_, i);
+            } else if (i + 1 < x_.rank() && is_one_axis(x_, i) && is_one_axis(y_, i)) {
+                x_.shape[i + 1] *= x_.shape[i];
+                y_.shape[i + 1] *= y_.shape[i];
+                remove(x_, i);
+                remove(y_, i);
             }
         }
-        block_.along = block_.length <= 1 || (innermost_ && block_.input_step == 1 && (block_.output_step & ~1) == 0);
-        side_by_side_ = x_.rank() > 0 && !innermost_ && !block_.along && x_.stride(-1) == 1 && y_.stride(-1) == 1;
-        lanes_ = side_by_side_ ? lanes : 1;
-        const std::size_t inner = side_by_side_ ? x_.extent(-1) : 1;
-        per_line_ = (inner + lanes_ - 1) / lanes_;
-        const std::size_t lines = element_count(x_.shape) / std::max<std::size_t>(inner, 1);
-        count_ = lines * per_line_;
+        along_ = length_ <= 1 || (input_step_ == 1 && output_step_ == 1);
     }
 
-    std::size_t count() const { return count_; }
-    std::size_t length() const { return block_.length; }
+    std::size_t length() const { return length_; }
+    bool along() const { return along_; }
+    std::ptrdiff_t input_step() const { return input_step_; }
+    std::ptrdiff_t output_step() const { return output_step_; }
+    std::ptrdiff_t input_stride() const { return x_.rank() == 0 ? 0 : x_.stride(-1); }
+    std::ptrdiff_t output_stride() const { return y_.rank() == 0 ? 0 : y_.stride(-1); }
+    std::size_t rows_per_line() const { return x_.rank() == 0 ? 1 : x_.extent(-1); }
+    std::size_t lines() const { return element_count(x_.shape) / std::max<std::size_t>(rows_per_line(), 1); }
 
-    /// Calls work(x pointer, y pointer, block) for the blocks in [begin, end).
-    template <class Work>
-    void run(std::size_t begin, std::size_t end, Work&& work) const
-    {
-        for (std::size_t i = begin; i < end; ++i) {
-            const std::size_t line = i / per_line_;
-            const std::size_t first = i % per_line_ * lanes_;
-            const std::size_t inner = side_by_side_ ? 1 : 0;
-            kernel::softmax_block block = block_;
-            block.rows = side_by_side_ ? std::min(lanes_, x_.extent(-1) - first) : 1;
-            // Rows of no logits may have no memory to point into.
-            const auto at = [&](const auto& view) {
-                return view.data ? view.data + offset_of(view, line, inner) + first : nullptr;
-            };
-            work(at(x_), at(y_), block);
-        }
-    }
+    const S* input(std::size_t line, std::size_t row) const { return at(x_, line, row); }
+    R* output(std::size_t line, std::size_t row) const { return at(y_, line, row); }
 
 private:
     template <class T>
     static void remove(strided_view<T>& view, std::size_t axis)
     {
-        shape_vector shape;
+        view.shape = without_axis(view.shape, axis);
         stride_vector strides;
-        for (std::size_t i = 0; i < view.rank(); ++i) {
+        for (std::size_t i = 0; i < view.strides.size(); ++i) {
             if (i != axis) {
-                shape.push_back(view.shape[i]);
                 strides.push_back(view.strides[i]);
             }
         }
-        view.shape = shape;
         view.strides = strides;
+    }
+
+    template <class T>
+    static bool is_one_axis(const strided_view<T>& view, std::size_t axis)
+    {
+        return view.strides[axis] == view.strides[axis + 1] * static_cast<std::ptrdiff_t>(view.shape[axis + 1]);
+    }
+
+    /// Rows of no logits may have no memory to point into.
+    template <class T>
+    static T* at(const strided_view<T>& view, std::size_t line, std::size_t row)
+    {
+        if (view.data == nullptr || view.rank() == 0) {
+            return view.data;
+        }
+        return view.data + offset_of(view, line, 1) + static_cast<std::ptrdiff_t>(row) * view.stride(-1);
     }
 
     strided_view<const S> x_;
     strided_view<R> y_;
-    kernel::softmax_block block_{};
-    bool innermost_ = true;
-    bool side_by_side_ = false;
-    std::size_t lanes_ = 1;
-    std::size_t per_line_ = 1;
-    std::size_t count_ = 0;
+    std::size_t length_;
+    std::ptrdiff_t input_step_;
+    std::ptrdiff_t output_step_;
+    bool along_;
 };
 
-/// Runs work(x pointer, y pointer, block) over all blocks, in parallel.
-template <class S, class R, class Work>
-void run_softmax_blocks(const softmax_blocks<S, R>& blocks, Work&& work)
-{
-    constexpr double operations_per_logit = 64;
-    const std::size_t parts = part_count(blocks.count(), static_cast<double>(blocks.length()) * operations_per_logit);
-    run_ranges(blocks.count(), parts,
-               [&](std::size_t, std::size_t begin, std::size_t end) { blocks.run(begin, end, work); });
-}
+/// What a softmax writes for each logit, or one number for each row.
+enum class softmax_output { probabilities, logarithms, logsumexp };
 
-/// Calls rows(temperature) with the form of temperature that suits its value: unit or any positive one.
-template <class T, class Rows>
-void with_temperature(double temperature, Rows&& rows)
-{
-    if (temperature == 1.0) {
-        rows(kernel::unit_temperature{});
-    } else {
-        rows(kernel::positive_temperature<T>(temperature));
+/// Groups of rows of one call, in the form their kernel takes them.
+template <class Arch, class S, class R, class Temperature>
+class softmax_worker {
+    using T = arithmetic_t<S, R>;
+    static constexpr std::size_t width = kernel::lanes<Arch, T>;
+
+public:
+    softmax_worker(const softmax_layout<S, R>& layout, softmax_output output, const Temperature& temperature)
+        : layout_(layout), output_(output), temperature_(temperature)
+    {
+        const std::size_t length = std::max<std::size_t>(layout.length(), 1);
+        constexpr std::size_t most = scratch_bytes / sizeof(T);
+        streaming_ = layout.lines() * layout.rows_per_line() * length * sizeof(R) >= streaming_bytes &&
+                     layout.input(0, 0) != static_cast<const void*>(layout.output(0, 0));
+        if (is_long()) {
+            group_ = 1;
+            scratch_ = output == softmax_output::probabilities && length <= most ? length + page / sizeof(T) : 0;
+        } else if (layout.along() && length >= shortest_along) {
+            group_ = std::clamp<std::size_t>(near_bytes / sizeof(T) / length, 1, width);
+            const bool keeps = output == softmax_output::probabilities && (streaming_ || !std::is_same_v<R, T>);
+            scratch_ = keeps && group_ * length <= most ? group_ * length : 0;
+        } else {
+            const std::size_t vectors =
+                layout.along() ? 1 : std::clamp<std::size_t>(most / 2 / width / length, 1, columns_at_once);
+            group_ = vectors * width;
+            scratch_ = group_ * length <= most ? group_ * length : 0;
+            if (scratch_ == 0 && (layout.input_stride() != 1 || layout.output_stride() != 1)) {
+                group_ = 1;
+            }
+        }
+        per_line_ = (layout.rows_per_line() + group_ - 1) / group_;
     }
-}
+
+    std::size_t groups() const { return layout_.lines() * per_line_; }
+    std::size_t scratch_elements() const { return scratch_; }
+
+    void run(std::size_t begin, std::size_t end, T* scratch) const
+    {
+        if (is_long()) {
+            run_long(begin, end, scratch);
+            return;
+        }
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t line = i / per_line_;
+            const std::size_t first = i % per_line_ * group_;
+            const std::size_t rows = std::min(group_, layout_.rows_per_line() - first);
+            const S* const x = layout_.input(line, first);
+            R* const y = layout_.output(line, first);
+            if (!layout_.along()) {
+                run_columns(x, y, rows, scratch);
+            } else if (layout_.length() < shortest_along) {
+                run_short(x, y, rows, scratch);
+            } else {
+                run_along(x, y, rows, scratch);
+            }
+        }
+        if (streaming_) {
+            kernel::finish_streaming();
+        }
+    }
+
+private:
+    static constexpr std::size_t scratch_bytes = std::size_t{1} << 19;
+    static constexpr std::size_t page = 4096;
+    static constexpr std::size_t streaming_bytes = std::size_t{1} << 24; // of results, which no cache would keep
+    static constexpr std::size_t near_bytes = std::size_t{1} << 14; // of logits and as many results, in the first cache
+    static constexpr std::size_t long_bytes = std::size_t{1} << 13;
+    static constexpr std::size_t shortest_along = 2 * width;
+    static constexpr std::size_t columns_at_once = 4;
+
+    bool is_long() const
+    {
+        return layout_.along() && layout_.length() * sizeof(T) >= (streaming_ ? long_bytes / 4 : long_bytes);
+    }
+
+    /// Elements, whole cache lines, from `memory` to an address in the same place of its page as x. Where it is a
+    /// little behind, processors take a logit to be read for a weight just written.
+    static std::size_t lines_apart(const S* x, const T* memory)
+    {
+        const auto apart = reinterpret_cast<std::uintptr_t>(x) - reinterpret_cast<std::uintptr_t>(memory);
+        return apart % page / 64 * 64 / sizeof(T);
+    }
+
+    void run_long(std::size_t begin, std::size_t end, T* scratch) const
+    {
+        const auto input = [&](std::size_t row) { return layout_.input(row / per_line_, row % per_line_); };
+        T* const kept = scratch_ ? scratch + lines_apart(input(begin), scratch) : nullptr;
+        kernel::softmax_long<Arch, T, S, R, Temperature> rows(layout_.length(), temperature_, kept, streaming_);
+        for (std::size_t i = begin; i < end; ++i) {
+            const S* const next = input(std::min(i + 1, end - 1));
+            R* const y = layout_.output(i / per_line_, i % per_line_);
+            if (output_ == softmax_output::probabilities) {
+                rows.probabilities(input(i), y, next);
+            } else if (output_ == softmax_output::logarithms) {
+                rows.logarithms(input(i), y, next);
+            } else {
+                rows.logsumexp(input(i), y, next);
+            }
+        }
+        if (streaming_) {
+            kernel::finish_streaming();
+        }
+    }
+
+    void run_along(const S* x, R* y, std::size_t rows, T* scratch) const
+    {
+        kernel::softmax_along<Arch, T, S> group({x, layout_.input_stride(), rows, layout_.length()},
+                                                temperature_.scale);
+        if (output_ == softmax_output::probabilities) {
+            kernel::kept_weights<T> kept;
+            if (scratch_) {
+                kept = {scratch, static_cast<std::ptrdiff_t>(layout_.length())};
+            } else if constexpr (std::is_same_v<R, T>) {
+                kept = {y, layout_.output_stride()};
+            }
+            group.probabilities(y, layout_.output_stride(), kept, streaming_);
+        } else if (output_ == softmax_output::logarithms) {
+            group.logarithms(temperature_, y, layout_.output_stride(), streaming_);
+        } else {
+            group.logsumexp(temperature_.value, y, layout_.output_stride());
+        }
+    }
+
+    void run_short(const S* x, R* y, std::size_t rows, T* scratch) const
+    {
+        const softmax_tile<Arch, T> tile(scratch, width, layout_.length());
+        tile.load_rows(x, layout_.input_stride(), rows);
+        finish(tile.column(0), x, layout_.input_stride(), 1, y, layout_.output_stride(), rows);
+        if (output_ != softmax_output::logsumexp) {
+            tile.store_rows(y, layout_.output_stride(), rows);
+        }
+    }
+
+    void run_columns(const S* x, R* y, std::size_t rows, T* scratch) const
+    {
+        const std::ptrdiff_t step = layout_.input_step();
+        const softmax_tile<Arch, T> tile(scratch, group_, layout_.length());
+        if (scratch_) {
+            tile.load_columns(x, step, layout_.input_stride(), rows);
+        }
+        for (std::size_t row = 0; row < rows; row += width) {
+            const std::size_t count = std::min(width, rows - row);
+            const auto offset = static_cast<std::ptrdiff_t>(row);
+            const S* const in = x + offset * layout_.input_stride();
+            R* const out = y + offset * layout_.output_stride();
+            if (scratch_) {
+                finish(tile.column(row), in, layout_.input_stride(), step, out, layout_.output_stride(), count);
+            } else {
+                const strided_column<Arch, T, S, R> column{in, out, step, layout_.output_step(), count};
+                finish(column, in, layout_.input_stride(), step, out, layout_.output_stride(), count);
+            }
+        }
+        if (scratch_ && output_ != softmax_output::logsumexp) {
+            tile.store_columns(y, layout_.output_step(), layout_.output_stride(), rows);
+        }
+    }
+
+    template <class Column>
+    void finish(const Column& column, const S* x, std::ptrdiff_t input_stride, std::ptrdiff_t input_step, R* y,
+                std::ptrdiff_t output_stride, std::size_t rows) const
+    {
+        kernel::softmax_lanes<Arch, T, Column> lanes(column, layout_.length(), temperature_.scale);
+        if (output_ == softmax_output::probabilities) {
+            lanes.probabilities();
+        } else if (output_ == softmax_output::logarithms) {
+            lanes.logarithms(temperature_);
+        } else {
+            lanes.logsumexp(temperature_.value, y, output_stride, rows, [&](std::size_t row) {
+                return kernel::logsumexp_of_poisoned<T>(x + static_cast<std::ptrdiff_t>(row) * input_stride,
+                                                        layout_.length(), input_step);
+            });
+        }
+    }
+
+    const softmax_layout<S, R>& layout_;
+    softmax_output output_;
+    const Temperature& temperature_;
+    std::size_t group_;
+    std::size_t scratch_;
+    std::size_t per_line_;
+    bool streaming_;
+};
 
 inline bool is_limit(double temperature)
 {
     return temperature == 0.0 || is_positive_infinity(temperature);
 }
 
-template <class Arch, class S, class R>
-void run_softmax(const strided_view<const S>& x, const strided_view<R>& y, std::size_t axis, double temperature,
-                 kernel::softmax_result kind)
+/// The rows at temperature 0 and infinity, one after another.
+template <class S, class R>
+void run_limits(const softmax_layout<S, R>& layout, bool cold, softmax_output output)
 {
     using T = arithmetic_t<S, R>;
-    const softmax_blocks<S, R> blocks(x, y, axis, kernel::lanes<Arch, T>);
-    if (is_limit(temperature)) {
-        run_softmax_blocks(blocks, [&](const S* in, R* out, const kernel::softmax_block& block) {
-            for (std::size_t row = 0; row < block.rows; ++row) {
-                kernel::softmax_limit_row<T>(in + row, out + row, block.length, block.along ? 1 : block.input_step,
-                                             block.along ? 1 : block.output_step, temperature == 0.0, kind);
-            }
-        });
-        return;
-    }
-    with_temperature<T>(temperature, [&](const auto& form) {
-        run_softmax_blocks(blocks, [&](const S* in, R* out, const kernel::softmax_block& block) {
-            if (kind == kernel::softmax_result::probabilities) {
-                kernel::softmax_rows<Arch, T>(in, out, block, form);
+    const std::size_t per_line = layout.rows_per_line();
+    const std::size_t rows = layout.lines() * per_line;
+    const std::size_t parts = part_count(rows, static_cast<double>(layout.length()) * 8);
+    run_ranges(rows, parts, [&](std::size_t, std::size_t begin, std::size_t end) {
+        for (std::size_t row = begin; row < end; ++row) {
+            const S* const x = layout.input(row / per_line, row % per_line);
+            R* const y = layout.output(row / per_line, row % per_line);
+            if (output == softmax_output::logsumexp) {
+                *y = kernel::to_storage<R>(kernel::logsumexp_limit<T>(x, layout.length(), layout.input_step(), cold));
             } else {
-                kernel::log_softmax_rows<Arch, T>(in, out, block, form);
+                kernel::softmax_limit_row<T>(x, y, layout.length(), layout.input_step(), layout.output_step(), cold,
+                                             output == softmax_output::probabilities
+                                                 ? kernel::softmax_result::probabilities
+                                                 : kernel::softmax_result::logarithms);
             }
-        });
+        }
     });
 }
 
+/// Calls rows(temperature) with the form of a positive, finite temperature that suits its value.
+template <class T, class Rows>
+void with_temperature(double temperature, Rows&& rows)
+{
+    if (temperature == 1.0) {
+        rows(kernel::unit_temperature<T>{});
+    } else if (temperature >= 0x1p-40 && temperature <= 0x1p39) {
+        rows(kernel::moderate_temperature<T>(temperature));
+    } else {
+        rows(kernel::positive_temperature<T>(temperature));
+    }
+}
+
 template <class Arch, class S, class R>
-void run_logsumexp(const strided_view<const S>& x, const strided_view<R>& y, std::size_t axis, double temperature)
+void run_softmax(const strided_view<const S>& x, const strided_view<R>& y, std::size_t axis, double temperature,
+                 softmax_output output)
 {
     using T = arithmetic_t<S, R>;
-    const softmax_blocks<S, R> blocks(x, y, axis, kernel::lanes<Arch, T>);
-    if (is_limit(temperature)) {
-        run_softmax_blocks(blocks, [&](const S* in, R* out, const kernel::softmax_block& block) {
-            for (std::size_t row = 0; row < block.rows; ++row) {
-                out[row] = kernel::to_storage<R>(kernel::logsumexp_limit<T>(
-                    in + row, block.length, block.along ? 1 : block.input_step, temperature == 0.0));
-            }
-        });
+    const softmax_layout<S, R> layout(x, y, axis);
+    // Without logits, and for the share of a single one, the temperature does not matter.
+    const bool is_trivial = layout.length() == 0 || (layout.length() == 1 && output != softmax_output::logsumexp);
+    if (is_limit(temperature) || is_trivial) {
+        run_limits(layout, temperature == 0.0, output);
         return;
     }
-    with_temperature<T>(temperature, [&](const auto& form) {
-        run_softmax_blocks(blocks, [&](const S* in, R* out, const kernel::softmax_block& block) {
-            kernel::logsumexp_rows<Arch, T>(in, out, block, form);
+    with_temperature<T>(temperature, [&]<class Temperature>(const Temperature& form) {
+        const softmax_worker<Arch, S, R, Temperature> worker(layout, output, form);
+        constexpr double operations_per_logit = 24;
+        const double rows_per_group = static_cast<double>(layout.lines() * layout.rows_per_line()) /
+                                      static_cast<double>(std::max<std::size_t>(worker.groups(), 1));
+        const std::size_t parts =
+            part_count(worker.groups(), rows_per_group * static_cast<double>(layout.length()) * operations_per_logit);
+        const std::size_t line = 64 / sizeof(T);
+        const std::size_t elements = (worker.scratch_elements() + line - 1) / line * line;
+        const scratch_lease memory(checked_product(elements * sizeof(T), parts, "scratch memory"));
+        run_ranges(worker.groups(), parts, [&](std::size_t part, std::size_t begin, std::size_t end) {
+            worker.run(begin, end, reinterpret_cast<T*>(memory.data()) + part * elements);
         });
     });
 }

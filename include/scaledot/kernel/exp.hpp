@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// exp for arguments <= 0 (all a softmax needs), to a stated bound, the same in every lane; tanh on top of it.
+// exp for arguments <= 0 (all attention needs), to a stated bound, the same in every lane; tanh on top of it.
 #ifndef SCALEDOT_KERNEL_EXP_HPP
 #define SCALEDOT_KERNEL_EXP_HPP
 
 #include <scaledot/detail/config.hpp>
-#include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/simd.hpp>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
-/// Bound of exp_pair on normal results, in units in the last place. Found by tests/kernel_exp_test.cpp: 0.60.
-inline constexpr double exp_pair_max_ulp = 0.75;
 /// Bound of exp_negative on normal results. Found by tests/kernel_exp_test.cpp: 1.02.
 inline constexpr double exp_negative_max_ulp = 1.5;
 /// Bound of hyperbolic_tangent on normal results. Found by tests/kernel_exp_test.cpp: 2.5.
@@ -28,9 +25,7 @@ struct exp_constants<float> {
     static constexpr float ln2_high = 0x1.62e4p-1f;
     static constexpr float ln2_low = 0x1.7f7d1cp-20f;
     static constexpr float round_to_integer = 0x1.8p+23f;
-    static constexpr float smallest_exponent = -126.0f;
-    static constexpr float normal_limit = -87.33654f;     // ln 2^-126
-    static constexpr float subnormal_limit = -103.97208f; // ln 2^-150
+    static constexpr float normal_limit = -87.33654f; // ln 2^-126
     static constexpr int fraction_bits = 23;
     static constexpr std::int32_t one = 0x3f800000;
     static constexpr std::array polynomial = {0x1.fffffcp-2f, 0x1.55549ap-3f, 0x1.5558bp-5f, 0x1.12348cp-7f,
@@ -43,9 +38,7 @@ struct exp_constants<double> {
     static constexpr double ln2_high = 0x1.62e42fefa38p-1;
     static constexpr double ln2_low = 0x1.ef35793c7673p-45;
     static constexpr double round_to_integer = 0x1.8p+52;
-    static constexpr double smallest_exponent = -1022.0;
-    static constexpr double normal_limit = -708.3964185322641;    // ln 2^-1022
-    static constexpr double subnormal_limit = -745.1332191019412; // ln 2^-1075
+    static constexpr double normal_limit = -708.3964185322641; // ln 2^-1022
     static constexpr int fraction_bits = 52;
     static constexpr std::int64_t one = 0x3ff0000000000000;
     static constexpr std::array polynomial = {0x1p-1,
@@ -119,42 +112,6 @@ template <class B>
 }
 
 } // namespace exp_steps
-
-/// exp(high + low) for high <= 0 and |low| at most an ulp of high, as a pair that is exact to a quarter of an ulp of
-/// its high part, which alone is within exp_pair_max_ulp on normal results. Gradual underflow to +0, exp(-inf) = 0, NaN
-/// in high gives NaN. The low part's rounding error is what a softmax otherwise loses.
-template <class B>
-[[gnu::always_inline]] inline pair<B> exp_wide(const B& high, const B& low)
-{
-    using C = exp_constants<typename B::value_type>;
-    const B shifted = barrier(multiply_add(high, B(C::log2_e), B(C::round_to_integer)));
-    const B n = barrier(shifted - B(C::round_to_integer));
-    const B reduced = barrier(negative_multiply_add(n, B(C::ln2_high), high));
-    const B correction = barrier(negative_multiply_add(n, B(C::ln2_low), low));
-    const auto r = fast_two_sum(reduced, correction);
-    const B tail = multiply_add(barrier(r.high * r.high), exp_steps::polynomial(r.high),
-                                barrier(multiply_add(r.high, r.low, r.low)));
-    const auto sum = fast_two_sum(B(1), r.high);
-    const auto value = fast_two_sum(sum.high, barrier(sum.low + barrier(tail)));
-
-    // 2^n in two factors, the first of which is a normal number: results below the normal range round once.
-    const B first = larger(n, B(C::smallest_exponent));
-    const B second = n - first;
-    const B first_factor = exp_steps::power_of_two(barrier(first + B(C::round_to_integer)));
-    const B second_factor = exp_steps::power_of_two(barrier(second + B(C::round_to_integer)));
-    const auto scaled = [&](const B& part) {
-        const B result = barrier(barrier(part * first_factor) * second_factor);
-        return exp_steps::zero_below(high, C::subnormal_limit, result);
-    };
-    return {scaled(value.high), scaled(value.low)};
-}
-
-/// exp_wide's high part.
-template <class B>
-[[gnu::always_inline]] inline B exp_pair(const B& high, const B& low)
-{
-    return exp_wide(high, low).high;
-}
 
 /// Powers of two at fractions of a whole, in a table that one register holds: floats where the machine picks any of a
 /// register's lanes by an index in another.

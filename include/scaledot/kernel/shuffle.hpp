@@ -134,19 +134,13 @@ template <class T, std::size_t Count, class S>
 
 namespace shuffles {
 
-/// A group of T from each of as many rows as a vector has lanes, transposed.
-template <class Arch, class T, class S>
-[[gnu::always_inline]] inline std::array<batch<Arch, T>, group_lanes<T>> transpose_groups(const S* rows,
-                                                                                          std::ptrdiff_t stride)
+/// Lane j of group l of vector i becomes lane i of group l of vector j.
+template <class Arch, class T>
+[[gnu::always_inline]] inline void
+transpose_inside_groups(std::array<vector_of_t<T, lanes<Arch, T>>, group_lanes<T>>& x)
 {
     constexpr std::size_t count = lanes<Arch, T>;
     constexpr std::size_t group = group_lanes<T>;
-    // Row group * l + i goes to group l of vector i, so that transposing inside groups is all there is to do.
-    std::array<vector_of_t<T, count>, group> x;
-    unroll<group>([&](auto i) __attribute__((always_inline)) {
-        x[i] = load_groups<T, count>(rows + static_cast<std::ptrdiff_t>(i) * stride,
-                                     static_cast<std::ptrdiff_t>(group) * stride);
-    });
     using lower = shuffles::interleaving<count, group, 1, false>;
     using upper = shuffles::interleaving<count, group, 1, true>;
     if constexpr (group == 2) {
@@ -161,6 +155,22 @@ template <class Arch, class T, class S>
         const auto d = upper::apply(x[2], x[3]);
         x = {lower_pairs::apply(a, c), upper_pairs::apply(a, c), lower_pairs::apply(b, d), upper_pairs::apply(b, d)};
     }
+}
+
+/// A group of T from each of as many rows as a vector has lanes, transposed.
+template <class Arch, class T, class S>
+[[gnu::always_inline]] inline std::array<batch<Arch, T>, group_lanes<T>> transpose_groups(const S* rows,
+                                                                                          std::ptrdiff_t stride)
+{
+    constexpr std::size_t count = lanes<Arch, T>;
+    constexpr std::size_t group = group_lanes<T>;
+    // Row group * l + i goes to group l of vector i, so that transposing inside groups is all there is to do.
+    std::array<vector_of_t<T, count>, group> x;
+    unroll<group>([&](auto i) __attribute__((always_inline)) {
+        x[i] = load_groups<T, count>(rows + static_cast<std::ptrdiff_t>(i) * stride,
+                                     static_cast<std::ptrdiff_t>(group) * stride);
+    });
+    transpose_inside_groups<Arch, T>(x);
     std::array<batch<Arch, T>, group> result;
     unroll<group>([&](auto i) __attribute__((always_inline)) { result[i] = std::bit_cast<batch<Arch, T>>(x[i]); });
     return result;
@@ -210,6 +220,25 @@ template <class Arch, class T, class S>
     } else {
         return shuffles::transpose_groups<Arch, T>(rows, stride);
     }
+}
+
+/// The way back, of a group: lane j of vector i goes to component i of row j.
+template <class Arch, class T>
+[[gnu::always_inline]] inline void store_transposed(T* rows, std::ptrdiff_t stride,
+                                                    const std::array<batch<Arch, T>, group_lanes<T>>& components)
+{
+    constexpr std::size_t group = group_lanes<T>;
+    constexpr std::size_t count = lanes<Arch, T>;
+    std::array<vector_of_t<T, count>, group> x;
+    unroll<group>([&](auto i)
+                      __attribute__((always_inline)) { x[i] = std::bit_cast<vector_of_t<T, count>>(components[i]); });
+    shuffles::transpose_inside_groups<Arch, T>(x);
+    unroll<group>([&](auto i) __attribute__((always_inline)) {
+        const auto groups = std::bit_cast<std::array<vector_of_t<T, group>, count / group>>(x[i]);
+        for (std::size_t l = 0; l < count / group; ++l) {
+            std::memcpy(rows + static_cast<std::ptrdiff_t>(group * l + i) * stride, &groups[l], sizeof groups[l]);
+        }
+    });
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

@@ -10,6 +10,7 @@
 #include <scaledot/kernel/convert.hpp>
 #include <scaledot/kernel/xsimd.hpp>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -239,6 +240,13 @@ template <class Arch, class T, class S>
 template <class Arch, class T, class S>
 [[gnu::always_inline]] inline batch<Arch, T> load_partial(const S* source, std::size_t count, T fill)
 {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(batch<Arch, T>) == 64 && std::is_same_v<S, float> && std::is_same_v<T, float>) {
+        return _mm512_mask_loadu_ps(batch<Arch, T>(fill).data, static_cast<__mmask16>((1u << count) - 1), source);
+    } else if constexpr (sizeof(batch<Arch, T>) == 64 && std::is_same_v<S, double>) {
+        return _mm512_mask_loadu_pd(batch<Arch, T>(fill).data, static_cast<__mmask8>((1u << count) - 1), source);
+    }
+#endif
     alignas(alignment_of<Arch>) std::array<T, lanes<Arch, T>> values;
     values.fill(fill);
     for (std::size_t i = 0; i < count; ++i) {
@@ -262,9 +270,65 @@ template <class Arch, class T, class S>
 template <class Arch, class T, class S>
 [[gnu::always_inline]] inline void store_partial(S* target, std::size_t count, const batch<Arch, T>& x)
 {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(x) == 64 && std::is_same_v<S, float> && std::is_same_v<T, float>) {
+        _mm512_mask_storeu_ps(target, static_cast<__mmask16>((1u << count) - 1), x.data);
+        return;
+    } else if constexpr (sizeof(x) == 64 && std::is_same_v<S, double> && std::is_same_v<T, double>) {
+        _mm512_mask_storeu_pd(target, static_cast<__mmask8>((1u << count) - 1), x.data);
+        return;
+    }
+#endif
     alignas(alignment_of<Arch>) std::array<S, lanes<Arch, T>> values;
     store_vector<Arch, T>(values.data(), x);
     std::memcpy(static_cast<void*>(target), values.data(), count * sizeof(S));
+}
+
+/// x in the first `count` lanes, 0 in the others.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> first_lanes(const xsimd::batch<T, A>& x, std::size_t count)
+{
+    constexpr std::size_t width = xsimd::batch<T, A>::size;
+    static constexpr auto ones_and_zeros = [] {
+        std::array<bits_of<T>, 2 * width> bits{};
+        std::fill_n(bits.begin(), width, bits_of<T>(-1));
+        return bits;
+    }();
+    using I = xsimd::batch<bits_of<T>, A>;
+    return from_bits<T>(I(as_bits(x) & I::load_unaligned(ones_and_zeros.data() + width - count)));
+}
+
+/// Writes all lanes to memory aligned to them, around the caches.
+template <class Arch, class T>
+[[gnu::always_inline]] inline void store_streaming(T* target, const batch<Arch, T>& x)
+{
+#if defined(__AVX512F__)
+    if constexpr (sizeof(x) == 64) {
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(target), std::bit_cast<__m512i>(x));
+        return;
+    }
+#endif
+#if defined(__AVX__)
+    if constexpr (sizeof(x) == 32) {
+        _mm256_stream_si256(reinterpret_cast<__m256i*>(target), std::bit_cast<__m256i>(x));
+        return;
+    }
+#endif
+#if defined(__SSE2__)
+    if constexpr (sizeof(x) == 16) {
+        _mm_stream_si128(reinterpret_cast<__m128i*>(target), std::bit_cast<__m128i>(x));
+        return;
+    }
+#endif
+    x.store_aligned(target);
+}
+
+/// Orders streaming stores before all stores that follow.
+inline void finish_streaming()
+{
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
 }
 
 /// The quiet NaN of T, by its bits: -ffast-math may assume numeric_limits' away.

@@ -1,338 +1,262 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// softmax, log_softmax and logsumexp of logits in memory: one row along the lanes of a vector, or as many rows as there
-// are lanes side by side. Three passes: maximum; weights exp((x - maximum) / T) and their sum; result.
+// softmax, log_softmax and logsumexp of as many rows at a time as a vector has lanes, each along the vectors. Three
+// passes: range; weights and their sum; result. What is computed once a row is computed for all of them in one vector.
 #ifndef SCALEDOT_KERNEL_SOFTMAX_HPP
 #define SCALEDOT_KERNEL_SOFTMAX_HPP
 
 #include <scaledot/detail/config.hpp>
-#include <scaledot/kernel/exp.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_limits.hpp>
-#include <scaledot/kernel/temperature.hpp>
+#include <scaledot/kernel/softmax_results.hpp>
+#include <scaledot/kernel/softmax_sums.hpp>
+#include <scaledot/kernel/unroll.hpp>
+#include <scaledot/kernel/weights.hpp>
 
+#include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
-#include <type_traits>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
-/// How a block of logits lies in memory. Along: one row of `length` contiguous logits, cut into vectors. Across: `rows`
-/// neighbouring rows, one a lane; the logits of a row are `input_step` (in the output, `output_step`) elements apart.
-struct softmax_block {
-    bool along;
-    std::size_t length;
-    std::size_t rows;
-    std::ptrdiff_t input_step;
-    std::ptrdiff_t output_step;
+/// Where the weights of rows wait for their sum, rows `stride` apart. Without memory they are computed twice.
+template <class T>
+struct kept_weights {
+    T* data = nullptr;
+    std::ptrdiff_t stride = 0;
 
-    /// Calls step(input offset, output offset, lanes in use) for each vector of the block.
-    template <std::size_t Lanes, class Step>
-    [[gnu::always_inline]] void for_each(Step&& step) const
-    {
-        if (along) {
-            std::size_t i = 0;
-            for (; i + Lanes <= length; i += Lanes) {
-                step(static_cast<std::ptrdiff_t>(i), static_cast<std::ptrdiff_t>(i), Lanes);
-            }
-            if (i < length) {
-                step(static_cast<std::ptrdiff_t>(i), static_cast<std::ptrdiff_t>(i), length - i);
-            }
-        } else {
-            for (std::size_t i = 0; i < length; ++i) {
-                step(static_cast<std::ptrdiff_t>(i) * input_step, static_cast<std::ptrdiff_t>(i) * output_step, rows);
-            }
-        }
-    }
+    T* row(std::size_t index) const { return data ? data + static_cast<std::ptrdiff_t>(index) * stride : nullptr; }
 };
 
-/// One number a lane.
-template <class Arch, class T>
-struct alignas(alignment_of<Arch>) lane_array : std::array<T, lanes<Arch, T>> {
-    lane_array() = default;
-    explicit lane_array(const batch<Arch, T>& x) { x.store_aligned(this->data()); }
-    batch<Arch, T> vector() const { return batch<Arch, T>::load_aligned(this->data()); }
-};
-
-/// Loads and stores of a block's vectors; lanes not in use hold -inf, which weighs nothing anywhere.
+/// Rows of contiguous logits, `stride` apart, no more than a vector has lanes.
 template <class Arch, class T, class S>
-[[gnu::always_inline]] inline batch<Arch, T> load_logits(const S* x, std::size_t count)
-{
-    return count == lanes<Arch, T> ? load_vector<Arch, T>(x) : load_partial<Arch, T>(x, count, negative_infinity<T>);
-}
-
-template <class Arch, class T, class S>
-[[gnu::always_inline]] inline void store_results(S* y, std::size_t count, const batch<Arch, T>& value)
-{
-    if (count == lanes<Arch, T>) {
-        store_vector<Arch, T>(y, value);
-    } else {
-        store_partial<Arch, T>(y, count, value);
-    }
-}
-
-/// What the first pass finds of each lane's row. A poisoned row holds NaN or +inf, or nothing but -inf.
-template <class Arch, class T>
-struct softmax_maxima {
-    lane_array<Arch, T> maximum;
-    std::array<bool, lanes<Arch, T>> poisoned;
-
-    /// All bits set in the lanes of poisoned rows: or-ed into a result, they make it NaN.
-    batch<Arch, bits_of<T>> poison() const
-    {
-        alignas(alignment_of<Arch>) std::array<bits_of<T>, lanes<Arch, T>> bits;
-        for (std::size_t lane = 0; lane < lanes<Arch, T>; ++lane) {
-            bits[lane] = poisoned[lane] ? bits_of<T>(-1) : bits_of<T>(0);
-        }
-        return batch<Arch, bits_of<T>>::load_aligned(bits.data());
-    }
-};
-
-template <class Arch, class T, class S>
-softmax_maxima<Arch, T> softmax_find_maxima(const S* x, const softmax_block& block)
-{
+class softmax_along {
     using B = batch<Arch, T>;
-    using I = batch<Arch, bits_of<T>>;
-    B maximum(negative_infinity<T>);
-    I invalid(0);
-    block.for_each<lanes<Arch, T>>([&](std::ptrdiff_t in, std::ptrdiff_t, std::size_t count) {
-        const B value = load_logits<Arch, T>(x + in, count);
-        const I bits = as_bits(value);
-        // not finite, and not -inf: all exponent bits set, and not all of -inf's
-        const I exponent = bits & I(exponent_mask<T>);
-        invalid =
-            select_bits(exponent == I(exponent_mask<T>), I(invalid | (bits ^ I(negative_infinity_bits<T>))), invalid);
-        maximum = larger(maximum, value);
-    });
-    alignas(alignment_of<Arch>) std::array<bits_of<T>, lanes<Arch, T>> invalid_bits;
-    invalid.store_aligned(invalid_bits.data());
+    static constexpr std::size_t width = lanes<Arch, T>;
 
-    softmax_maxima<Arch, T> result{lane_array<Arch, T>(maximum), {}};
-    if (block.along) {
-        const T largest = largest_lane(maximum);
-        bits_of<T> any = 0;
-        for (const auto bits : invalid_bits) {
-            any |= bits;
-        }
-        result.maximum.fill(largest);
-        invalid_bits.fill(any);
-    }
-    for (std::size_t lane = 0; lane < lanes<Arch, T>; ++lane) {
-        const auto bits = std::bit_cast<bits_of<T>>(result.maximum[lane]);
-        result.poisoned[lane] = invalid_bits[lane] != 0 || bits == negative_infinity_bits<T>;
-    }
-    return result;
-}
-
-/// The sum of a row's weights: `largest` logits equal the maximum and weigh 1 each; the others weigh `rest` together.
-template <class Arch, class T>
-struct softmax_sums {
-    std::array<std::size_t, lanes<Arch, T>> largest;
-    std::array<pair<T>, lanes<Arch, T>> rest;
-};
-
-/// Second pass. `weight_of(x)` gives a vector of weights, as pairs; `keep(out, count, weights)` may store them.
-template <class Arch, class T, class S, class Weight, class Keep>
-softmax_sums<Arch, T> softmax_add_weights(const S* x, const softmax_block& block, const batch<Arch, T>& maximum,
-                                          Weight&& weight_of, Keep&& keep)
-{
-    using B = batch<Arch, T>;
-    using I = batch<Arch, bits_of<T>>;
-    pair<B> rest{B(0), B(0)};
-    I largest(0);
-    block.for_each<lanes<Arch, T>>([&](std::ptrdiff_t in, std::ptrdiff_t out, std::size_t count) {
-        const B value = load_logits<Arch, T>(x + in, count);
-        const pair<B> weight = weight_of(value);
-        const auto is_largest = value == maximum;
-        accumulate(rest, B(xsimd::select(is_largest, B(0), weight.high)));
-        rest.low = rest.low + B(xsimd::select(is_largest, B(0), weight.low));
-        largest = largest + as_bits(B(xsimd::select(is_largest, from_bits<T>(I(1)), B(0))));
-        keep(out, count, weight.high);
-    });
-    alignas(alignment_of<Arch>) std::array<bits_of<T>, lanes<Arch, T>> counts;
-    largest.store_aligned(counts.data());
-    const lane_array<Arch, T> high(rest.high);
-    const lane_array<Arch, T> low(rest.low);
-
-    softmax_sums<Arch, T> sums;
-    std::size_t all = 0;
-    for (std::size_t lane = 0; lane < lanes<Arch, T>; ++lane) {
-        sums.largest[lane] = static_cast<std::size_t>(counts[lane]);
-        sums.rest[lane] = fast_two_sum(high[lane], low[lane]);
-        all += sums.largest[lane];
-    }
-    if (block.along) {
-        sums.largest.fill(all);
-        sums.rest.fill(reduce(rest));
-    }
-    return sums;
-}
-
-/// 1 / (largest + rest), to twice the precision of T.
-template <class T>
-pair<T> inverse_of_sum(std::size_t largest, const pair<T>& rest)
-{
-    if constexpr (sizeof(T) == 4) {
-        const double inverse = 1.0 / (static_cast<double>(largest) + (static_cast<double>(rest.high) + rest.low));
-        const T high = barrier(static_cast<T>(inverse));
-        return {high, static_cast<T>(inverse - static_cast<double>(high))};
-    } else {
-        const auto sum = two_sum(static_cast<T>(largest), rest.high);
-        const T low = sum.low + rest.low;
-        const T high = barrier(T(1) / barrier(sum.high + low));
-        const auto product = two_product(high, sum.high);
-        const T residual = barrier(barrier(T(1) - product.high) - product.low) - high * barrier(sum.low + rest.low);
-        return {high, high * residual};
-    }
-}
-
-/// Numbers of more digits than T has, for what is computed once a row.
-template <class T>
-using wider = std::conditional_t<sizeof(T) == 4, double, long double>;
-
-/// ln(largest + rest) as log1p of the sum without one maximum, which keeps all digits when the rest is small.
-template <class T>
-pair<T> logarithm_of_sum(std::size_t largest, const pair<T>& rest)
-{
-    using wide = wider<T>;
-    const wide others = static_cast<wide>(largest - 1) + (static_cast<wide>(rest.high) + static_cast<wide>(rest.low));
-    const wide logarithm = std::log1p(others);
-    const T high = barrier(static_cast<T>(logarithm)); // else -ffast-math takes it for the logarithm itself
-    return {high, static_cast<T>(logarithm - static_cast<wide>(high))};
-}
-
-/// weight * inverse, rounded once, with the inverse of a sum. Factors of 2^60 keep the low parts of small weights out
-/// of the subnormal numbers, which would round them, or lose them where -ffast-math makes the processor flush these.
-template <class B>
-class scaled_inverse {
 public:
-    explicit scaled_inverse(const pair<B>& inverse)
-        : high_(barrier(B(inverse.high * B(0x1p60)))), low_(barrier(B(inverse.low * B(0x1p60))))
+    struct rows_of_logits {
+        const S* data;
+        std::ptrdiff_t stride;
+        std::size_t count;
+        std::size_t length;
+    };
+
+    softmax_along(const rows_of_logits& rows, const exponent_scale<T>& scale) : rows_(rows), scale_(scale)
     {
+        if (rows_.count < width) {
+            first_.fill(T(0));
+            second_.fill(T(0));
+        }
+        for (std::size_t row = 0; row < rows_.count; ++row) {
+            const S* const x = logits(row);
+            auto range = find_range<B>(
+                rows_.length / width, [&](std::size_t i) __attribute__((always_inline)) {
+                    return load_vector<Arch, T>(x + i * width);
+                });
+            if (const std::size_t rest = rows_.length % width) {
+                const B last = load_partial<Arch, T>(x + rows_.length - rest, rest, to_arithmetic<T>(x[0]));
+                range.add({last, last});
+            }
+            range.maximum.store_aligned(first_.data() + row * width);
+            range.lowest.store_aligned(second_.data() + row * width);
+        }
+        maximum_ = fold(
+            first_, [](const B& a, const B& b) __attribute__((always_inline)) { return larger(a, b); });
+        const B lowest = fold(
+            second_, [](const B& a, const B& b) __attribute__((always_inline)) { return smaller_below_zero(a, b); });
+        frame_ = frame_of(maximum_, lowest, scale_);
+        shift_ = lane_array<Arch, T>(frame_.shift);
+        smallest_ = lane_array<Arch, T>(frame_.smallest);
+        offset_ = lane_array<Arch, bits_of<T>>(frame_.offset);
+        plain_ = lane_array<Arch, T>(frame_.plain);
     }
 
-    [[gnu::always_inline]] B times(const B& weight) const
+    /// Weights may be kept in y. `streaming`: y is written around the caches.
+    template <class R>
+    void probabilities(R* y, std::ptrdiff_t stride, const kept_weights<T>& kept, bool streaming)
     {
-        if constexpr (fused<B>) {
-            return barrier(multiply_add(weight, high_, barrier(B(weight * low_)))) * B(0x1p-60);
-        } else {
-            const B scaled = barrier(B(weight * B(0x1p60)));
-            const auto product = two_product(scaled, high_);
-            const B low = barrier(B(product.low + barrier(B(scaled * low_))));
-            return barrier(barrier(B(product.high + low)) * B(0x1p-60)) * B(0x1p-60);
+        add(kept);
+        const auto inverse = inverse_of_sum(sum_);
+        const lane_array<Arch, T> high(inverse.high);
+        const lane_array<Arch, T> low(inverse.low);
+        for (std::size_t row = 0; row < rows_.count; ++row) {
+            R* const out = y + static_cast<std::ptrdiff_t>(row) * stride;
+            if (poison_[row] != 0) {
+                std::fill_n(out, rows_.length, to_storage<R>(quiet_nan<T>()));
+                continue;
+            }
+            const pair<B> of_row{B(high[row]), B(low[row])};
+            plain_[row] != 0 ? scale<true>(row, kept.row(row), of_row, out, streaming)
+                             : scale<false>(row, kept.row(row), of_row, out, streaming);
+        }
+    }
+
+    template <class R, class Temperature>
+    void logarithms(const Temperature& temperature, R* y, std::ptrdiff_t stride, bool streaming)
+    {
+        add({});
+        const auto minus_log = minus_logarithm();
+        const lane_array<Arch, T> maxima(maximum_);
+        const lane_array<Arch, T> high(minus_log.high);
+        const lane_array<Arch, T> low(minus_log.low);
+        for (std::size_t row = 0; row < rows_.count; ++row) {
+            R* const out = y + static_cast<std::ptrdiff_t>(row) * stride;
+            if (poison_[row] != 0) {
+                std::fill_n(out, rows_.length, to_storage<R>(quiet_nan<T>()));
+                continue;
+            }
+            const B maximum(maxima[row]);
+            const pair<B> of_row{B(high[row]), B(low[row])};
+            const S* const x = logits(row);
+            store_row<Arch, T>(
+                out, rows_.length, streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
+                    return temperature.logarithm(load_logits(x + i, count), maximum, of_row);
+                });
+        }
+    }
+
+    template <class R>
+    void logsumexp(double temperature, R* y, std::ptrdiff_t stride)
+    {
+        add({});
+        store_logsumexp<Arch, T>(y, stride, rows_.count, maximum_, temperature, minus_logarithm());
+        for (std::size_t row = 0; row < rows_.count; ++row) {
+            if (poison_[row] != 0) {
+                y[static_cast<std::ptrdiff_t>(row) * stride] =
+                    to_storage<R>(logsumexp_of_poisoned<T>(logits(row), rows_.length, 1));
+            }
         }
     }
 
 private:
-    B high_;
-    B low_;
+    /// A vector a row.
+    using tile = std::array<T, width * width>;
+
+    template <class Operation>
+    static B fold(const tile& values, Operation&& operation)
+    {
+        B result;
+        unroll<width / group_lanes<T>>([&](auto group) __attribute__((always_inline)) {
+            const auto columns = load_transposed<Arch, T>(values.data() + group * group_lanes<T>, width);
+            unroll<columns.size()>([&](auto i) __attribute__((always_inline)) {
+                result = group + i == 0 ? columns[i] : operation(result, columns[i]);
+            });
+        });
+        return result;
+    }
+
+    const S* logits(std::size_t row) const { return rows_.data + static_cast<std::ptrdiff_t>(row) * rows_.stride; }
+
+    template <class E>
+    [[gnu::always_inline]] static B load_logits(const E* x, std::size_t count)
+    {
+        return count == width ? load_vector<Arch, T>(x) : load_partial<Arch, T>(x, count, to_arithmetic<T>(x[0]));
+    }
+
+    template <bool Plain>
+    weigher<B, Plain> weigher_of(std::size_t row) const
+    {
+        using I = typename weight_frame<B>::I;
+        return {{B(shift_[row]), B(smallest_[row]), I(offset_[row]), B(plain_[row])}, scale_};
+    }
+
+    /// The second pass over all rows.
+    void add(const kept_weights<T>& kept)
+    {
+        for (std::size_t row = 0; row < rows_.count; ++row) {
+            T* const weights = kept.row(row);
+            if (plain_[row] != 0) {
+                weights ? add_row<true, true>(row, weights) : add_row<true, false>(row, weights);
+            } else {
+                weights ? add_row<false, true>(row, weights) : add_row<false, false>(row, weights);
+            }
+        }
+        sum_ = {B(0), B(0)};
+        unroll<width / group_lanes<T>>([&](auto group) __attribute__((always_inline)) {
+            const auto high = load_transposed<Arch, T>(first_.data() + group * group_lanes<T>, width);
+            const auto low = load_transposed<Arch, T>(second_.data() + group * group_lanes<T>, width);
+            unroll<high.size()>([&](auto i) __attribute__((always_inline)) { kernel::add(sum_, {high[i], low[i]}); });
+        });
+        sum_ = fast_two_sum(sum_.high, sum_.low); // as reduce() does
+        poison_ = lane_array<Arch, bits_of<T>>(poison_of(maximum_, B(sum_.high + sum_.low)));
+    }
+
+    template <bool Plain, bool Keep>
+    void add_row(std::size_t row, T* kept)
+    {
+        const S* const x = logits(row);
+        const auto weigh = weigher_of<Plain>(row);
+        const auto keep = [&](std::size_t i, const B& w) __attribute__((always_inline))
+        {
+            if constexpr (Keep) {
+                store_vector<Arch, T>(kept + i * width, w);
+            }
+        };
+        const std::size_t whole = rows_.length / width;
+        auto sum = add_weights<B>(
+            whole, [&](std::size_t i) __attribute__((always_inline)) { return load_vector<Arch, T>(x + i * width); },
+            weigh, keep);
+        if (const std::size_t rest = rows_.length % width) {
+            weight<B> w = weigh(load_logits(x + whole * width, rest));
+            w.power = first_lanes(w.power, rest);
+            weight_sum<B> last;
+            last.add(w);
+            kernel::add(sum, last.total());
+            if constexpr (Keep) {
+                store_partial<Arch, T>(kept + whole * width, rest, w.value());
+            }
+        }
+        sum.high.store_aligned(first_.data() + row * width);
+        sum.low.store_aligned(second_.data() + row * width);
+    }
+
+    template <bool Plain, class R>
+    void scale(std::size_t row, const T* kept, const pair<B>& inverse, R* y, bool streaming) const
+    {
+        const scaled_inverse<B, Plain> factor(inverse);
+        const S* const x = logits(row);
+        const auto weigh = weigher_of<Plain>(row);
+        kept ? store_row<Arch, T>(
+                   y, rows_.length, streaming,
+                   [&](std::size_t i, std::size_t count)
+                       __attribute__((always_inline)) { return factor.times(load_logits(kept + i, count)); })
+             : store_row<Arch, T>(
+                   y, rows_.length, streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
+                       return factor.times(weigh(load_logits(x + i, count)).value());
+                   });
+    }
+
+    pair<B> minus_logarithm() const
+    {
+        const weigher<B, false> weigh(frame_, scale_);
+        const lane_array<Arch, T> maxima(maximum_);
+        return minus_logarithms<Arch, T>(rows_.count, sum_, weigh(maximum_), [&](std::size_t row) {
+            const S* const x = logits(row);
+            const auto load = [&](std::size_t i) {
+                return load_partial<Arch, T>(x + i * width, std::min(width, rows_.length - i * width),
+                                             negative_infinity<T>);
+            };
+            const std::size_t vectors = (rows_.length + width - 1) / width;
+            return reduce(add_others<B>(vectors, load, weigher_of<false>(row), B(maxima[row])));
+        });
+    }
+
+    rows_of_logits rows_;
+    exponent_scale<T> scale_;
+    B maximum_;
+    weight_frame<B> frame_;
+    pair<B> sum_;
+    lane_array<Arch, T> shift_;
+    lane_array<Arch, T> smallest_;
+    lane_array<Arch, T> plain_;
+    lane_array<Arch, bits_of<T>> offset_;
+    lane_array<Arch, bits_of<T>> poison_;
+    alignas(64) tile first_;
+    alignas(64) tile second_;
 };
-
-/// softmax of a block at a temperature that is positive and finite. y may be x.
-template <class Arch, class T, class Temperature, class S, class R>
-void softmax_rows(const S* x, R* y, const softmax_block& block, const Temperature& temperature)
-{
-    using B = batch<Arch, T>;
-    constexpr std::size_t count_of_lanes = lanes<Arch, T>;
-    const auto maxima = softmax_find_maxima<Arch, T>(x, block);
-    const B maximum = maxima.maximum.vector();
-    const auto weight_of = [&](const B& value) {
-        const auto z = temperature.scaled(value, maximum);
-        return exp_wide(z.high, z.low);
-    };
-    // Weights wait in the output for their sum. A storage type would round them, so they are computed again there.
-    constexpr bool keeps_weights = std::is_same_v<R, T>;
-    const auto sums = softmax_add_weights<Arch, T>(x, block, maximum, weight_of,
-                                                   [&](std::ptrdiff_t out, std::size_t count, const B& weight) {
-                                                       if constexpr (keeps_weights) {
-                                                           store_results<Arch, T>(y + out, count, weight);
-                                                       }
-                                                   });
-    lane_array<Arch, T> high;
-    lane_array<Arch, T> low;
-    for (std::size_t lane = 0; lane < count_of_lanes; ++lane) {
-        const auto of_lane = inverse_of_sum(sums.largest[lane], sums.rest[lane]);
-        high[lane] = of_lane.high;
-        low[lane] = of_lane.low;
-    }
-    const scaled_inverse<B> inverse({high.vector(), low.vector()});
-    const auto poison = maxima.poison();
-    block.for_each<count_of_lanes>([&](std::ptrdiff_t in, std::ptrdiff_t out, std::size_t count) {
-        B weight;
-        if constexpr (keeps_weights) {
-            weight = load_logits<Arch, T>(y + out, count);
-        } else {
-            weight = weight_of(load_logits<Arch, T>(x + in, count)).high;
-        }
-        const B share = inverse.times(weight);
-        store_results<Arch, T>(y + out, count, from_bits<T>(as_bits(share) | poison));
-    });
-}
-
-/// log_softmax of a block at a temperature that is positive and finite. y may be x.
-template <class Arch, class T, class Temperature, class S, class R>
-void log_softmax_rows(const S* x, R* y, const softmax_block& block, const Temperature& temperature)
-{
-    using B = batch<Arch, T>;
-    constexpr std::size_t count_of_lanes = lanes<Arch, T>;
-    const auto maxima = softmax_find_maxima<Arch, T>(x, block);
-    const B maximum = maxima.maximum.vector();
-    const auto sums = softmax_add_weights<Arch, T>(
-        x, block, maximum,
-        [&](const B& value) {
-            const auto z = temperature.scaled(value, maximum);
-            return exp_wide(z.high, z.low);
-        },
-        [](std::ptrdiff_t, std::size_t, const B&) {});
-    lane_array<Arch, T> high;
-    lane_array<Arch, T> low;
-    for (std::size_t lane = 0; lane < count_of_lanes; ++lane) {
-        const auto logarithm = logarithm_of_sum(sums.largest[lane], sums.rest[lane]);
-        high[lane] = -logarithm.high;
-        low[lane] = -logarithm.low;
-    }
-    const B minus_high = high.vector();
-    const B minus_low = low.vector();
-    const auto poison = maxima.poison();
-    block.for_each<count_of_lanes>([&](std::ptrdiff_t in, std::ptrdiff_t out, std::size_t count) {
-        const auto z = temperature.scaled(load_logits<Arch, T>(x + in, count), maximum);
-        const auto sum = two_sum(z.high, minus_high);
-        const B value = barrier(sum.high + barrier(sum.low + barrier(z.low + minus_low)));
-        // -inf minus anything is -inf; the errors of that subtraction are NaN
-        const B result = xsimd::select(barrier(z.high) < B(std::numeric_limits<T>::lowest()), z.high, value);
-        store_results<Arch, T>(y + out, count, from_bits<T>(as_bits(result) | poison));
-    });
-}
-
-/// ln sum exp(x / T) of a block's rows at a temperature that is positive and finite; one result a row.
-template <class Arch, class T, class Temperature, class S, class R>
-void logsumexp_rows(const S* x, R* y, const softmax_block& block, const Temperature& temperature)
-{
-    using B = batch<Arch, T>;
-    const auto maxima = softmax_find_maxima<Arch, T>(x, block);
-    const B maximum = maxima.maximum.vector();
-    const auto sums = softmax_add_weights<Arch, T>(
-        x, block, maximum,
-        [&](const B& value) {
-            const auto z = temperature.scaled(value, maximum);
-            return exp_wide(z.high, z.low);
-        },
-        [](std::ptrdiff_t, std::size_t, const B&) {});
-    for (std::size_t row = 0; row < (block.along ? 1 : block.rows); ++row) {
-        if (maxima.poisoned[row]) {
-            y[row] = to_storage<R>(logsumexp_of_poisoned<T>(x + row, block.length, block.along ? 1 : block.input_step));
-            continue;
-        }
-        const auto logarithm = logarithm_of_sum(sums.largest[row], sums.rest[row]);
-        using wide = wider<T>;
-        const wide scaled = static_cast<wide>(maxima.maximum[row]) / static_cast<wide>(temperature.value);
-        const wide sum = scaled + (static_cast<wide>(logarithm.high) + static_cast<wide>(logarithm.low));
-        y[row] = to_storage<R>(static_cast<std::conditional_t<sizeof(R) == 8, double, float>>(sum));
-    }
-}
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel
 SCALEDOT_KERNELS_END

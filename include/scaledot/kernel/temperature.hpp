@@ -6,6 +6,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/weights.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -14,22 +15,74 @@
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
-/// T = 1: the difference as high + low.
+/// 1 / x to twice the precision of T.
+template <class T>
+pair<T> inverse_of(double x)
+{
+    const double inverse = 1.0 / x;
+    const T high = barrier(static_cast<T>(inverse));
+    if constexpr (sizeof(T) == 4) {
+        return {high, static_cast<T>(inverse - static_cast<double>(high))};
+    } else {
+        const auto product = two_product(inverse, x);
+        return {high, barrier(barrier(1.0 - product.high) - product.low) * inverse};
+    }
+}
+
+/// -inf where x is -inf or overflowed to it, result elsewhere: errors of sums with an infinity are NaN.
+template <class B>
+[[gnu::always_inline]] inline B keep_negative_infinity(const B& x, const B& result)
+{
+    return xsimd::select(barrier(x) < B(std::numeric_limits<typename B::value_type>::lowest()), x, result);
+}
+
+/// T = 1.
+template <class T>
 struct unit_temperature {
     double value = 1.0;
+    exponent_scale<T> scale{1.0};
+
+    /// The logarithm of a share: (x - maximum) / T + addend, both parts <= 0.
+    template <class B>
+    [[gnu::always_inline]] B logarithm(const B& x, const B& maximum, const pair<B>& addend) const
+    {
+        return barrier(B(x - maximum)) + addend.high;
+    }
+};
+
+/// T from 2^-40 to 2^40, by its inverse as a pair. Powers of two give the bits that T = 1 gives for x / T.
+template <class T>
+class moderate_temperature {
+public:
+    double value;
+    exponent_scale<T> scale;
+
+    explicit moderate_temperature(double temperature)
+        : value(temperature), scale(temperature), inverse_(inverse_of<T>(temperature / 2))
+    {
+    }
 
     template <class B>
-    [[gnu::always_inline]] pair<B> scaled(const B& x, const B& maximum) const
+    [[gnu::always_inline]] B logarithm(const B& x, const B& maximum, const pair<B>& addend) const
     {
-        // two_difference, where the maximum's own part comes out as -inf when it is the type's largest number and the
-        // difference was rounded to even beyond it: the true part is that number again.
-        const B difference = barrier(B(x - maximum));
-        const B of_maximum =
-            larger(barrier(B(difference - x)), B(std::numeric_limits<typename B::value_type>::lowest()));
-        const B of_x = barrier(B(difference - of_maximum));
-        const B rest = barrier(B(barrier(B(-maximum)) - of_maximum));
-        return {difference, barrier(B(barrier(B(x - of_x)) + rest))};
+        // Halves, for differences that would overflow where their quotient by T does not.
+        const B difference = barrier(multiply_add(x, B(T(0.5)), barrier(B(maximum * B(T(-0.5))))));
+        const B low = barrier(multiply_add(difference, B(inverse_.low), addend.low));
+        const B rest = barrier(B(low + addend.high));
+        B result;
+        if constexpr (fused<B>) {
+            result = multiply_add(difference, B(inverse_.high), rest);
+        } else {
+            constexpr T away = 0x1p-32; // from where splitting overflows
+            const auto product = two_product(B(difference * B(away)), B(inverse_.high * B(1 / away)));
+            const auto sum = two_sum(product.high, rest);
+            result = barrier(B(sum.high + barrier(B(sum.low + product.low))));
+        }
+        return keep_negative_infinity(B(difference * B(inverse_.high)), result);
     }
+
+private:
+    pair<T> inverse_;
 };
 
 /// Any other T. 1/T is cut into powers of two and a rest in [1, 2] that is kept as a pair. The first power leaves 2^60
@@ -40,8 +93,9 @@ template <class T>
 class positive_temperature {
 public:
     double value;
+    exponent_scale<T> scale;
 
-    explicit positive_temperature(double temperature) : value(temperature)
+    explicit positive_temperature(double temperature) : value(temperature), scale(temperature)
     {
         constexpr int limit = std::numeric_limits<T>::max_exponent - 2;
         int exponent = 0;
@@ -64,6 +118,15 @@ public:
         }
     }
 
+    template <class B>
+    [[gnu::always_inline]] B logarithm(const B& x, const B& maximum, const pair<B>& addend) const
+    {
+        const auto z = scaled(x, maximum);
+        const auto sum = two_sum(z.high, addend.high);
+        return keep_negative_infinity(z.high, B(barrier(sum.high + barrier(sum.low + barrier(z.low + addend.low)))));
+    }
+
+    /// (x - maximum) / T
     template <class B>
     [[gnu::always_inline]] pair<B> scaled(const B& x, const B& maximum) const
     {

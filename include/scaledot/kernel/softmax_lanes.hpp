@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// softmax, log_softmax and logsumexp of rows that lie one a lane.
+#ifndef SCALEDOT_KERNEL_SOFTMAX_LANES_HPP
+#define SCALEDOT_KERNEL_SOFTMAX_LANES_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/softmax_results.hpp>
+#include <scaledot/kernel/softmax_sums.hpp>
+#include <scaledot/kernel/weights.hpp>
+
+#include <cstddef>
+
+SCALEDOT_KERNELS_BEGIN
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// Rows side by side, one a lane: x[i] of all of them is column.load(i). Results, weights on the way to them if there
+/// is room, go to column.store(i, value).
+template <class Arch, class T, class Column>
+class softmax_lanes {
+    using B = batch<Arch, T>;
+
+public:
+    softmax_lanes(const Column& column, std::size_t length, const exponent_scale<T>& scale)
+        : column_(column), length_(length), scale_(scale)
+    {
+        const auto load = [&](std::size_t i) __attribute__((always_inline))
+        {
+            return column_.load(i);
+        };
+        const auto range = find_range<B>(length_, load);
+        maximum_ = range.maximum;
+        frame_ = frame_of(range.maximum, range.lowest, scale_);
+        plain_ = xsimd::all(frame_.plain == B(1));
+    }
+
+    void probabilities() { plain_ ? scale_weights<true>() : scale_weights<false>(); }
+
+    template <class Temperature>
+    void logarithms(const Temperature& temperature)
+    {
+        const auto sum = plain_ ? add<true>(weights_only) : add<false>(weights_only);
+        const auto poison = poison_of(maximum_, B(sum.high + sum.low));
+        const auto minus_log = minus_logarithm(lanes<Arch, T>, sum);
+        for (std::size_t i = 0; i < length_; ++i) {
+            const B result = temperature.logarithm(column_.load(i), maximum_, minus_log);
+            column_.store(i, from_bits<T>(as_bits(result) | poison));
+        }
+    }
+
+    /// One result for each of `rows` rows; poisoned(row) gives those of rows without a distribution.
+    template <class R, class Poisoned>
+    void logsumexp(double temperature, R* y, std::ptrdiff_t stride, std::size_t rows, Poisoned&& poisoned)
+    {
+        const auto sum = plain_ ? add<true>(weights_only) : add<false>(weights_only);
+        store_logsumexp<Arch, T>(y, stride, rows, maximum_, temperature, minus_logarithm(rows, sum));
+        const lane_array<Arch, bits_of<T>> poison(poison_of(maximum_, B(sum.high + sum.low)));
+        for (std::size_t row = 0; row < rows; ++row) {
+            if (poison[row] != 0) {
+                y[static_cast<std::ptrdiff_t>(row) * stride] = to_storage<R>(poisoned(row));
+            }
+        }
+    }
+
+private:
+    static constexpr auto weights_only = [](std::size_t, const B&) {};
+
+    template <bool Plain, class Keep>
+    pair<B> add(Keep&& keep)
+    {
+        const auto load = [&](std::size_t i) __attribute__((always_inline))
+        {
+            return column_.load(i);
+        };
+        return add_weights<B>(length_, load, weigher<B, Plain>(frame_, scale_), keep);
+    }
+
+    template <bool Plain>
+    void scale_weights()
+    {
+        const weigher<B, Plain> weigh(frame_, scale_);
+        const auto sum = add<Plain>([&](std::size_t i, const B& w) __attribute__((always_inline)) {
+            if constexpr (Column::keeps) {
+                column_.store(i, w);
+            }
+        });
+        const auto poison = poison_of(maximum_, B(sum.high + sum.low));
+        const scaled_inverse<B, Plain> inverse(inverse_of_sum(sum));
+        for (std::size_t i = 0; i < length_; ++i) {
+            B value = column_.load(i);
+            if constexpr (!Column::keeps) {
+                value = weigh(value).value();
+            }
+            column_.store(i, from_bits<T>(as_bits(inverse.times(value)) | poison));
+        }
+    }
+
+    pair<B> minus_logarithm(std::size_t rows, const pair<B>& sum)
+    {
+        const weigher<B, false> weigh(frame_, scale_);
+        bool known = false;
+        lane_array<Arch, T> high;
+        lane_array<Arch, T> low;
+        return minus_logarithms<Arch, T>(rows, sum, weigh(maximum_), [&](std::size_t lane) {
+            if (!known) {
+                const auto load = [&](std::size_t i) __attribute__((always_inline))
+                {
+                    return column_.load(i);
+                };
+                const auto others = add_others<B>(length_, load, weigh, maximum_);
+                high = lane_array<Arch, T>(others.high);
+                low = lane_array<Arch, T>(others.low);
+                known = true;
+            }
+            return pair<T>{high[lane], low[lane]};
+        });
+    }
+
+    Column column_;
+    std::size_t length_;
+    exponent_scale<T> scale_;
+    B maximum_;
+    weight_frame<B> frame_;
+    bool plain_;
+};
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
+
+#endif

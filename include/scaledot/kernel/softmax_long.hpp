@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// softmax, log_softmax and logsumexp of long rows, one after another. What is left to do for a row, its last pass, is
+// done beside the weights of the next one: memory is read and written all the time, while the machine computes.
+#ifndef SCALEDOT_KERNEL_SOFTMAX_LONG_HPP
+#define SCALEDOT_KERNEL_SOFTMAX_LONG_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/shuffle.hpp>
+#include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/softmax_limits.hpp>
+#include <scaledot/kernel/softmax_results.hpp>
+#include <scaledot/kernel/softmax_sums.hpp>
+#include <scaledot/kernel/weights.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+SCALEDOT_KERNELS_BEGIN
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// Writes value(i, count), which gives elements i ... i + count - 1 of a row, to y + i: first a few, so that vectors
+/// are aligned where they are streamed around the caches; then a vector at each step, the last one short.
+template <class Arch, class T, class R, class Value>
+class row_writer {
+    static constexpr std::size_t width = lanes<Arch, T>;
+
+public:
+    row_writer(R* y, std::size_t length, bool streaming, const Value& value)
+        : y_(y), length_(length), streaming_(streaming && std::is_same_v<R, T>), value_(value)
+    {
+        const std::size_t misplaced = reinterpret_cast<std::uintptr_t>(y) % alignment_of<Arch> / sizeof(R);
+        if (streaming_ && misplaced != 0) {
+            first_ = std::min(length_, width - misplaced);
+            write_some(0, first_);
+        }
+        vectors_ = (length_ - first_) / width;
+    }
+
+    [[gnu::always_inline]] void step(std::size_t i) const
+    {
+        const std::size_t at = first_ + i * width;
+        if (i >= vectors_) {
+            if (i == vectors_ && at < length_) {
+                write_some(at, length_ - at);
+            }
+            return;
+        }
+        const auto value = value_(at, width);
+        if constexpr (std::is_same_v<R, T>) {
+            if (streaming_) {
+                store_streaming<Arch>(y_ + at, value);
+                return;
+            }
+        }
+        store_vector<Arch, T>(y_ + at, value);
+    }
+
+    /// The steps from `steps` on.
+    void finish(std::size_t steps) const
+    {
+        for (; steps <= vectors_; ++steps) {
+            step(steps);
+        }
+    }
+
+private:
+    [[gnu::noinline]] void write_some(std::size_t at, std::size_t count) const
+    {
+        store_partial<Arch, T>(y_ + at, count, value_(at, count));
+    }
+
+    R* y_;
+    std::size_t length_;
+    std::size_t first_ = 0;
+    std::size_t vectors_ = 0;
+    bool streaming_;
+    Value value_;
+};
+
+/// Rows of `length` contiguous logits, with memory `kept` for as many weights; without it weights are computed twice.
+template <class Arch, class T, class S, class R, class Temperature>
+class softmax_long {
+    using B = batch<Arch, T>;
+    using I = typename weight_frame<B>::I;
+    static constexpr std::size_t width = lanes<Arch, T>;
+
+public:
+    softmax_long(std::size_t length, const Temperature& temperature, T* kept, bool streaming)
+        : length_(length), temperature_(temperature), kept_(kept), streaming_(streaming)
+    {
+    }
+    ~softmax_long() { finish(); }
+    softmax_long(const softmax_long&) = delete;
+    softmax_long& operator=(const softmax_long&) = delete;
+
+    /// y may be x, and is written when the next row is begun. `next` is that row, or x: it is fetched meanwhile.
+    void probabilities(const S* x, R* y, const S* next)
+    {
+        const auto found = begin(x, next, kept_);
+        if (found.poisoned) {
+            std::fill_n(y, length_, to_storage<R>(quiet_nan<T>()));
+            return;
+        }
+        const auto inverse = inverse_of_sum(pair<B>{B(found.sum.high), B(found.sum.low)});
+        waiting_ = {kept_ ? what::shares : what::weights, x, y, found.frame, found.maximum, inverse};
+    }
+
+    void logarithms(const S* x, R* y, const S* next)
+    {
+        const auto found = begin(x, next, nullptr);
+        if (found.poisoned) {
+            std::fill_n(y, length_, to_storage<R>(quiet_nan<T>()));
+            return;
+        }
+        waiting_ = {what::logarithms, x, y, found.frame, found.maximum, minus_logarithm(x, found)};
+    }
+
+    void logsumexp(const S* x, R* y, const S* next)
+    {
+        const auto found = begin(x, next, nullptr);
+        store_logsumexp<Arch, T>(y, 1, 1, found.maximum, temperature_.value, minus_logarithm(x, found));
+        if (found.poisoned) {
+            *y = to_storage<R>(logsumexp_of_poisoned<T>(x, length_, 1));
+        }
+    }
+
+private:
+    /// What a row waits for: its weights to be scaled, to be computed again and scaled, its logarithms.
+    enum class what { nothing, shares, weights, logarithms };
+
+    struct waiting_row {
+        what for_what = what::nothing;
+        const S* x;
+        R* y;
+        weight_frame<B> frame;
+        B maximum;
+        pair<B> factor; ///< the sum's inverse or its negative logarithm
+    };
+
+    struct found_row {
+        B maximum;
+        weight_frame<B> frame;
+        pair<T> sum;
+        bool poisoned;
+    };
+
+    template <class E>
+    [[gnu::always_inline]] static B load_some(const E* x, std::size_t count)
+    {
+        return count == width ? load_vector<Arch, T>(x) : load_partial<Arch, T>(x, count, to_arithmetic<T>(x[0]));
+    }
+
+    found_row begin(const S* x, const S* next, T* kept)
+    {
+        const std::size_t whole = length_ / width;
+        auto range = find_range<B>(
+            whole, [&](std::size_t i) __attribute__((always_inline)) { return load_vector<Arch, T>(x + i * width); });
+        if (const std::size_t rest = length_ % width) {
+            const B last = load_some(x + whole * width, rest);
+            range.add({last, last});
+        }
+        found_row found;
+        found.maximum = B(largest_lane(range.maximum));
+        const B lowest(fold_lanes(
+            range.lowest,
+            [](const B& a, const B& b) __attribute__((always_inline)) { return smaller_below_zero(a, b); }));
+        found.frame = frame_of(found.maximum, lowest, temperature_.scale);
+        const bool plain = xsimd::all(found.frame.plain == B(1));
+        const bool waiting_is_plain = xsimd::all(waiting_.frame.plain == B(1));
+        pair<B> sum;
+        if (plain && waiting_.for_what == what::shares && waiting_is_plain) {
+            sum = add<true>(x, next, kept, found.frame, shares<true>());
+        } else if (plain && waiting_.for_what == what::logarithms) {
+            sum = add<true>(x, next, kept, found.frame, logarithms_of_waiting());
+        } else {
+            finish();
+            const auto none = [](std::size_t, std::size_t) { return B(0); };
+            sum = plain ? add<true>(x, next, kept, found.frame, none) : add<false>(x, next, kept, found.frame, none);
+        }
+        waiting_.for_what = what::nothing;
+        found.sum = reduce(sum);
+        found.poisoned = xsimd::any(poison_of(found.maximum, B(found.sum.high + found.sum.low)) != I(0));
+        return found;
+    }
+
+    /// Sums the weights of a row and keeps them, and writes the waiting row.
+    template <bool Plain, class Value>
+    pair<B> add(const S* x, const S* next, T* kept, const weight_frame<B>& frame, const Value& value)
+    {
+        const bool writes = waiting_.for_what != what::nothing;
+        row_writer<Arch, T, R, Value> beside(waiting_.y, writes ? length_ : 0, streaming_, value);
+        const weigher<B, Plain> weigh(frame, temperature_.scale);
+        const auto load = [&](std::size_t i) __attribute__((always_inline))
+        {
+            __builtin_prefetch(next + i * width, 0, 2);
+            return load_vector<Arch, T>(x + i * width);
+        };
+        const std::size_t whole = length_ / width;
+        auto sum = add_weights<B>(
+            whole, load, weigh, [&](std::size_t i, const B& w) __attribute__((always_inline)) {
+                beside.step(i);
+                if (kept) {
+                    w.store_unaligned(kept + i * width);
+                }
+            });
+        beside.finish(whole);
+        if (const std::size_t rest = length_ % width) {
+            weight<B> w = weigh(load_some(x + whole * width, rest));
+            w.power = first_lanes(w.power, rest);
+            weight_sum<B> last;
+            last.add(w);
+            kernel::add(sum, last.total());
+            if (kept) {
+                store_partial<Arch, T>(kept + whole * width, rest, w.value());
+            }
+        }
+        return sum;
+    }
+
+    template <bool Plain>
+    auto shares() const
+    {
+        return [ factor = scaled_inverse<B, Plain>(waiting_.factor), kept = kept_ ](std::size_t i, std::size_t count)
+            __attribute__((always_inline))
+        {
+            return factor.times(load_some(kept + i, count));
+        };
+    }
+
+    template <bool Plain>
+    auto shares_of_logits() const
+    {
+        return [
+            factor = scaled_inverse<B, Plain>(waiting_.factor),
+            weigh = weigher<B, Plain>(waiting_.frame, temperature_.scale), x = waiting_.x
+        ](std::size_t i, std::size_t count) __attribute__((always_inline))
+        {
+            return factor.times(weigh(load_some(x + i, count)).value());
+        };
+    }
+
+    auto logarithms_of_waiting() const
+    {
+        return [
+            &temperature = temperature_, maximum = waiting_.maximum, minus_logarithm = waiting_.factor, x = waiting_.x
+        ](std::size_t i, std::size_t count) __attribute__((always_inline))
+        {
+            return temperature.logarithm(load_some(x + i, count), maximum, minus_logarithm);
+        };
+    }
+
+    /// Writes the waiting row.
+    void finish()
+    {
+        const auto write = [&](const auto& value) {
+            row_writer<Arch, T, R, std::decay_t<decltype(value)>>(waiting_.y, length_, streaming_, value).finish(0);
+        };
+        const bool plain = xsimd::all(waiting_.frame.plain == B(1));
+        if (waiting_.for_what == what::shares) {
+            plain ? write(shares<true>()) : write(shares<false>());
+        } else if (waiting_.for_what == what::weights) {
+            plain ? write(shares_of_logits<true>()) : write(shares_of_logits<false>());
+        } else if (waiting_.for_what == what::logarithms) {
+            write(logarithms_of_waiting());
+        }
+        waiting_.for_what = what::nothing;
+    }
+
+    pair<B> minus_logarithm(const S* x, const found_row& found) const
+    {
+        const weigher<B, false> weigh(found.frame, temperature_.scale);
+        const auto logarithm =
+            minus_logarithms<Arch, T>(1, {B(found.sum.high), B(found.sum.low)}, weigh(found.maximum), [&](std::size_t) {
+                const auto load = [&](std::size_t i) {
+                    return load_partial<Arch, T>(x + i * width, std::min(width, length_ - i * width),
+                                                 negative_infinity<T>);
+                };
+                return reduce(add_others<B>((length_ + width - 1) / width, load, weigh, found.maximum));
+            });
+        return {B(logarithm.high.get(0)), B(logarithm.low.get(0))};
+    }
+
+    std::size_t length_;
+    const Temperature& temperature_;
+    T* kept_;
+    bool streaming_;
+    waiting_row waiting_{};
+};
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
+
+#endif

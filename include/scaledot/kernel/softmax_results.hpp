@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What becomes of the sum of a row's weights: its inverse and probabilities, its logarithm, NaN.
+#ifndef SCALEDOT_KERNEL_SOFTMAX_RESULTS_HPP
+#define SCALEDOT_KERNEL_SOFTMAX_RESULTS_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/convert.hpp>
+#include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/softmax_sums.hpp>
+#include <scaledot/kernel/weights.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+SCALEDOT_KERNELS_BEGIN
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// 1 / sum, to twice the precision of its numbers.
+template <class B>
+[[gnu::always_inline]] inline pair<B> inverse_of_sum(const pair<B>& sum)
+{
+    const B high = barrier(quotient(B(1), barrier(B(sum.high + sum.low))));
+    const auto product = two_product(high, sum.high);
+    const B residual = barrier(B(barrier(B(B(1) - product.high)) - product.low)) - high * sum.low;
+    return {high, high * residual};
+}
+
+/// Numbers of more digits than T has, for what is computed once a row.
+template <class T>
+using wider = std::conditional_t<sizeof(T) == 4, double, long double>;
+
+/// ln(sum / largest), where that keeps its digits: up to the value of a row whose largest logit outweighs the others.
+/// Then NaN; the logarithm is that of 1 and the others' sum.
+template <class T>
+class logarithm_of_sum {
+public:
+    using wide = wider<T>;
+
+    logarithm_of_sum(const pair<T>& sum, const weight<T>& largest)
+        : largest_(static_cast<wide>(largest.power) * (1 + static_cast<wide>(largest.excess))),
+          ratio_(of(sum) / largest_)
+    {
+    }
+
+    bool needs_others() const { return ratio_ < wide(1.9); }
+    wide value() const { return std::log(ratio_); }
+    wide value(const pair<T>& others) const { return std::log1p(of(others) / largest_); }
+
+private:
+    static wide of(const pair<T>& sum) { return static_cast<wide>(sum.high) + static_cast<wide>(sum.low); }
+
+    wide largest_;
+    wide ratio_;
+};
+
+/// The smaller of a and b, numbers from +0 on.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> smaller_positive(const xsimd::batch<T, A>& a,
+                                                                  const xsimd::batch<T, A>& b)
+{
+#if defined(__AVX512F__)
+    if constexpr (sizeof(a) == 64 && sizeof(T) == 4) {
+        return _mm512_castsi512_ps(_mm512_min_epi32(_mm512_castps_si512(a.data), _mm512_castps_si512(b.data)));
+    } else if constexpr (sizeof(a) == 64) {
+        return _mm512_castsi512_pd(_mm512_min_epi64(_mm512_castpd_si512(a.data), _mm512_castpd_si512(b.data)));
+    }
+#endif
+    return smaller(a, b);
+}
+
+/// weight * inverse, rounded once, and no more than 1. In rows that are not plain, results are kept off the subnormal
+/// numbers by a factor of 2^60 until the end: there low parts would be rounded, or lost where -ffast-math makes the
+/// processor flush them.
+template <class B, bool Plain>
+class scaled_inverse {
+public:
+    explicit scaled_inverse(const pair<B>& inverse)
+        : high_(barrier(B(inverse.high * B(scale)))), low_(barrier(B(inverse.low * B(scale))))
+    {
+    }
+
+    [[gnu::always_inline]] B times(const B& weight) const
+    {
+        B share;
+        if constexpr (fused<B>) {
+            share = multiply_add(weight, high_, barrier(B(weight * low_)));
+        } else {
+            const auto product = two_product(weight, high_);
+            share = product.high + barrier(B(product.low + weight * low_));
+        }
+        share = smaller_positive(share, B(scale));
+        if constexpr (Plain) {
+            return share;
+        } else {
+            return barrier(share) * B(1 / scale);
+        }
+    }
+
+private:
+    static constexpr typename B::value_type scale = Plain ? 1 : 0x1p60;
+
+    B high_;
+    B low_;
+};
+
+/// All bits set in the lanes of rows without a distribution: they hold NaN or +inf, or nothing but -inf, which makes
+/// the maximum or the sum one of these. Or-ed into a result, they make it NaN.
+template <class B, class T = typename B::value_type>
+[[gnu::always_inline]] inline auto poison_of(const B& maximum, const B& sum)
+{
+    using I = typename weight_frame<B>::I;
+    const I mask(exponent_mask<T>);
+    const I poisoned_sum = select_bits((as_bits(barrier(sum)) & mask) == mask, I(-1), I(0));
+    return select_bits((as_bits(barrier(maximum)) & mask) == mask, I(-1), poisoned_sum);
+}
+
+/// The logarithms of the sums of rows in lanes, negative, as pairs. others(lane) gives a sum without the maximum.
+template <class Arch, class T, class Others>
+pair<batch<Arch, T>> minus_logarithms(std::size_t rows, const pair<batch<Arch, T>>& sum,
+                                      const weight<batch<Arch, T>>& largest, Others&& others)
+{
+    const lane_array<Arch, T> high(sum.high);
+    const lane_array<Arch, T> low(sum.low);
+    const lane_array<Arch, T> power(largest.power);
+    const lane_array<Arch, T> excess(largest.excess);
+    lane_array<Arch, T> result_high{};
+    lane_array<Arch, T> result_low{};
+    for (std::size_t lane = 0; lane < rows; ++lane) {
+        const logarithm_of_sum<T> logarithm({high[lane], low[lane]}, {power[lane], excess[lane]});
+        const auto value = logarithm.needs_others() ? logarithm.value(others(lane)) : logarithm.value();
+        result_high[lane] = barrier(static_cast<T>(-value)); // else -ffast-math takes it for the logarithm itself
+        result_low[lane] = static_cast<T>(-value - static_cast<wider<T>>(result_high[lane]));
+    }
+    return {result_high.vector(), result_low.vector()};
+}
+
+/// One logsumexp a lane: maximum / T minus the negative logarithm. Rows without a distribution are the caller's.
+template <class Arch, class T, class R>
+void store_logsumexp(R* y, std::ptrdiff_t step, std::size_t rows, const batch<Arch, T>& maximum, double temperature,
+                     const pair<batch<Arch, T>>& minus_logarithm)
+{
+    using wide = wider<T>;
+    const lane_array<Arch, T> maxima(maximum);
+    const lane_array<Arch, T> high(minus_logarithm.high);
+    const lane_array<Arch, T> low(minus_logarithm.low);
+    for (std::size_t lane = 0; lane < rows; ++lane) {
+        const wide scaled = static_cast<wide>(maxima[lane]) / static_cast<wide>(temperature);
+        const wide sum = scaled - (static_cast<wide>(high[lane]) + static_cast<wide>(low[lane]));
+        y[static_cast<std::ptrdiff_t>(lane) * step] = to_storage<R>(static_cast<T>(sum));
+    }
+}
+
+/// Writes value(i, count), which gives lanes i ... i + count - 1 of a row, to y + i for the whole row. Streaming stores
+/// go around the caches.
+template <class Arch, class T, class R, class Value>
+[[gnu::always_inline]] inline void store_row(R* y, std::size_t length, bool streaming, Value&& value)
+{
+    constexpr std::size_t width = lanes<Arch, T>;
+    std::size_t i = 0;
+    if constexpr (std::is_same_v<R, T>) {
+        const std::size_t misplaced = reinterpret_cast<std::uintptr_t>(y) % alignment_of<Arch> / sizeof(T);
+        if (streaming && misplaced != 0) {
+            i = std::min(length, width - misplaced);
+            store_partial<Arch, T>(y, i, value(0, i));
+        }
+        for (; streaming && i + width <= length; i += width) {
+            store_streaming<Arch>(y + i, value(i, width));
+        }
+    }
+    for (; i + width <= length; i += width) {
+        store_vector<Arch, T>(y + i, value(i, width));
+    }
+    if (i < length) {
+        store_partial<Arch, T>(y + i, length - i, value(i, length - i));
+    }
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
+
+#endif

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a softmax finds in vectors of logits: their range, and the sum of their weights. Rows lie along the vectors, or
+// one in each lane.
+#ifndef SCALEDOT_KERNEL_SOFTMAX_SUMS_HPP
+#define SCALEDOT_KERNEL_SOFTMAX_SUMS_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/weights.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+
+SCALEDOT_KERNELS_BEGIN
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// One number a lane.
+template <class Arch, class T>
+struct alignas(alignment_of<Arch>) lane_array : std::array<T, lanes<Arch, T>> {
+    lane_array() = default;
+    explicit lane_array(const batch<Arch, T>& x) { x.store_aligned(this->data()); }
+    batch<Arch, T> vector() const { return batch<Arch, T>::load_aligned(this->data()); }
+};
+
+/// The smaller of a and b where one is below 0, else any number from 0 on.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> smaller_below_zero(const xsimd::batch<T, A>& a,
+                                                                    const xsimd::batch<T, A>& b)
+{
+#if defined(__AVX512F__)
+    // Bits taken for an unsigned integer grow from +0 over positive to negative numbers, away from 0. Comparing
+    // integers leaves the ports of the multiplications free.
+    if constexpr (sizeof(a) == 64 && sizeof(T) == 4) {
+        return _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a.data), _mm512_castps_si512(b.data)));
+    } else if constexpr (sizeof(a) == 64) {
+        return _mm512_castsi512_pd(_mm512_max_epu64(_mm512_castpd_si512(a.data), _mm512_castpd_si512(b.data)));
+    }
+#endif
+    return smaller(a, b);
+}
+
+/// The largest logit of each lane, and the smallest where that is below 0.
+template <class B>
+struct logit_range {
+    using T = typename B::value_type;
+
+    B maximum = B(negative_infinity<T>);
+    B lowest = B(T(0));
+
+    [[gnu::always_inline]] void add(const logit_range& other)
+    {
+        maximum = larger(maximum, other.maximum);
+        lowest = smaller_below_zero(lowest, other.lowest);
+    }
+};
+
+/// The range of load(0), load(1), ..., load(count - 1).
+template <class B, class Load>
+[[gnu::always_inline]] inline logit_range<B> find_range(std::size_t count, Load&& load)
+{
+    logit_range<B> even;
+    logit_range<B> odd;
+    const auto range_of = [&](std::size_t i) __attribute__((always_inline))
+    {
+        const B x = load(i);
+        return logit_range<B>{x, x};
+    };
+    std::size_t i = 0;
+    for (; i + 2 <= count; i += 2) {
+        even.add(range_of(i));
+        odd.add(range_of(i + 1));
+    }
+    if (i < count) {
+        even.add(range_of(i));
+    }
+    even.add(odd);
+    return even;
+}
+
+/// The sums of the weights of load(0) ... load(count - 1), lane by lane. Each is shown to keep(i, weight).
+template <class B, class Load, class Weigh, class Keep>
+[[gnu::always_inline]] inline pair<B> add_weights(std::size_t count, Load&& load, const Weigh& weigh, Keep&& keep)
+{
+    const auto part = [&](std::size_t begin, std::size_t end) __attribute__((always_inline))
+    {
+        weight_sum<B> sum;
+        for (std::size_t i = begin; i < end; ++i) {
+            const weight<B> w = weigh(load(i));
+            sum.add(w);
+            keep(i, w.value());
+        }
+        return sum.total();
+    };
+    constexpr std::size_t most = weight_sum<B>::most;
+    pair<B> total = part(0, std::min(count, most));
+    for (std::size_t i = most; i < count; i += most) {
+        add(total, part(i, std::min(count, i + most)));
+    }
+    return total;
+}
+
+/// The same without what equals the maximum. The rest may be tiny, so powers and excesses are added one by one.
+template <class B, class Load, class Weigh>
+pair<B> add_others(std::size_t count, Load&& load, Weigh&& weigh, const B& maximum)
+{
+    pair<B> total{B(0), B(0)};
+    for (std::size_t i = 0; i < count; ++i) {
+        const B x = load(i);
+        const weight<B> w = weigh(x);
+        const B power = xsimd::select(x == maximum, B(0), w.power);
+        accumulate(total, power);
+        accumulate(total, B(power * w.excess));
+    }
+    return total;
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
+
+#endif

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <scaledot/kernel/softmax_long.hpp>
+
+#include "support/softmax_kernels.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+namespace sd = scaledot;
+using namespace scaledot::kernel;
+using namespace test_support;
+using arch = softmax_arch;
+
+namespace {
+
+/// Kinds of rows in an order in which every kind follows every other.
+std::vector<std::size_t> kinds()
+{
+    std::vector<std::size_t> order;
+    for (const std::size_t a : {0u, 1u, 3u, 4u, 5u, 7u}) {
+        for (const std::size_t b : {0u, 2u, 4u, 6u}) {
+            order.insert(order.end(), {a, b});
+        }
+    }
+    return order;
+}
+
+/// Lengths around vectors, chunks of vectors, and beyond.
+template <class T>
+std::vector<std::size_t> lengths()
+{
+    const std::size_t width = lanes<arch, T>;
+    return {1,         width - 1,     width,          width + 1,      2 * width + 3, 8 * width - 1,
+            8 * width, 8 * width + 1, 16 * width + 5, 17 * width - 1, 1000};
+}
+
+template <class T, class Temperature>
+void compare(const Temperature& temperature)
+{
+    for (const std::size_t length : lengths<T>()) {
+        std::vector<T> x;
+        std::vector<softmax_results<T>> expected;
+        for (const std::size_t kind : kinds()) {
+            const auto row = softmax_row<T>(length, kind);
+            x.insert(x.end(), row.begin(), row.end());
+            expected.push_back(softmax_alone(row, temperature));
+        }
+        const std::size_t count = expected.size();
+        std::vector<T> kept(length);
+        const auto run = [&](const std::vector<T>& from, std::vector<T>& to, std::size_t shift, T* memory,
+                             bool streaming, auto&& row_of) {
+            softmax_long<arch, T, T, T, Temperature> rows(length, temperature, memory, streaming);
+            for (std::size_t row = 0; row < count; ++row) {
+                const std::size_t next = std::min(row + 1, count - 1);
+                row_of(rows, from.data() + row * length, to.data() + shift + row * length, from.data() + next * length);
+            }
+        };
+        const auto probabilities = [](auto& rows, const T* in, T* out, const T* next) {
+            rows.probabilities(in, out, next);
+        };
+        const auto logarithms = [](auto& rows, const T* in, T* out, const T* next) { rows.logarithms(in, out, next); };
+        const auto all_equal = [&](const std::vector<T>& y, std::size_t shift, auto member) {
+            for (std::size_t row = 0; row < count; ++row) {
+                CHECK(equal_bits(y.data() + shift + row * length, (expected[row].*member).data(), length));
+            }
+            CHECK(std::all_of(y.begin(), y.begin() + static_cast<std::ptrdiff_t>(shift), [](T v) { return v == 7; }));
+            CHECK(std::all_of(y.begin() + static_cast<std::ptrdiff_t>(shift + count * length), y.end(),
+                              [](T v) { return v == 7; }));
+        };
+        for (const bool streaming : {false, true}) {
+            for (const std::size_t shift : {0u, 1u, 5u}) {
+                std::vector<T> y(x.size() + 8, T(7));
+                run(x, y, shift, kept.data(), streaming, probabilities);
+                all_equal(y, shift, &softmax_results<T>::probabilities);
+                run(x, y, shift, nullptr, streaming, probabilities);
+                all_equal(y, shift, &softmax_results<T>::probabilities);
+                run(x, y, shift, nullptr, streaming, logarithms);
+                all_equal(y, shift, &softmax_results<T>::logarithms);
+            }
+        }
+        auto y = x;
+        run(y, y, 0, kept.data(), false, probabilities);
+        all_equal(y, 0, &softmax_results<T>::probabilities);
+        y = x;
+        run(y, y, 0, nullptr, false, probabilities);
+        all_equal(y, 0, &softmax_results<T>::probabilities);
+        y = x;
+        run(y, y, 0, nullptr, false, logarithms);
+        all_equal(y, 0, &softmax_results<T>::logarithms);
+        std::vector<T> lse(count);
+        softmax_long<arch, T, T, T, Temperature> rows(length, temperature, nullptr, false);
+        for (std::size_t row = 0; row < count; ++row) {
+            rows.logsumexp(x.data() + row * length, &lse[row], x.data() + row * length);
+            CHECK(equal_bits(&lse[row], &expected[row].logsumexp, 1));
+        }
+    }
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("softmax_long: the bits of softmax_along, whatever row comes before, streamed or not, in place", T,
+                   float, double)
+{
+    compare<T>(unit_temperature<T>{});
+    compare<T>(moderate_temperature<T>(0.7));
+}
+
+TEST_CASE("softmax_long: results of a storage type are float's, rounded")
+{
+    const unit_temperature<float> temperature;
+    const std::size_t length = 333;
+    std::vector<float> kept(length);
+    std::vector<sd::bfloat16> y(3 * length);
+    std::vector<std::vector<float>> x;
+    {
+        softmax_long<arch, float, float, sd::bfloat16, unit_temperature<float>> rows(length, temperature, kept.data(),
+                                                                                     true);
+        for (std::size_t row = 0; row < 3; ++row) {
+            x.push_back(softmax_row<float>(length, row));
+        }
+        for (std::size_t row = 0; row < 3; ++row) {
+            rows.probabilities(x[row].data(), y.data() + row * length, x[row].data());
+        }
+    }
+    for (std::size_t row = 0; row < 3; ++row) {
+        const auto alone = softmax_alone(x[row], temperature);
+        for (std::size_t i = 0; i < length; ++i) {
+            CHECK(static_cast<float>(y[row * length + i]) == static_cast<float>(sd::bfloat16(alone.probabilities[i])));
+        }
+    }
+}

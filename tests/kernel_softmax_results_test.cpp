@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <scaledot/kernel/softmax_results.hpp>
+
+#include "support/mpfr_number.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <random>
+#include <vector>
+
+namespace sd = scaledot;
+using namespace scaledot::kernel;
+using test_support::mpfr_number;
+using arch = sd::native_architecture;
+
+namespace {
+
+/// Sums from 2^-60 to 2^60 with low parts of half an ulp at most.
+template <class T>
+std::vector<pair<T>> sums()
+{
+    std::vector<pair<T>> all = {{1, 0}, {2, 0}, {T(1'000'000.25), 0}};
+    std::mt19937_64 engine(1);
+    std::uniform_real_distribution<double> exponent(-60, 60);
+    std::uniform_real_distribution<double> half_ulp(-0.5, 0.5);
+    for (int i = 0; i < 5000; ++i) {
+        const T high = static_cast<T>(std::exp2(exponent(engine)));
+        const T ulp = high * std::numeric_limits<T>::epsilon() / 2;
+        all.push_back({high, static_cast<T>(half_ulp(engine)) * ulp});
+    }
+    return all;
+}
+
+template <class T>
+mpfr_number number_of(const pair<T>& p)
+{
+    return mpfr_number(static_cast<double>(p.high)) + mpfr_number(static_cast<double>(p.low));
+}
+
+template <class T>
+mpfr_number number_of(long double x)
+{
+    const auto high = static_cast<double>(x);
+    return mpfr_number(high) + mpfr_number(static_cast<double>(x - static_cast<long double>(high)));
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("inverse_of_sum: 1 / sum to far more digits than T has", T, float, double)
+{
+    using B = batch<arch, T>;
+    for (const auto& sum : sums<T>()) {
+        const mpfr_number exact = mpfr_number(1) / number_of(sum);
+        const auto inverse = inverse_of_sum(pair<B>{B(sum.high), B(sum.low)});
+        const mpfr_number error = abs(number_of(pair<T>{inverse.high.get(0), inverse.low.get(0)}) - exact);
+        CHECK(!(exact * mpfr_number::power_of_two(4 - 2 * std::numeric_limits<T>::digits) < error));
+    }
+}
+
+TEST_CASE_TEMPLATE("logarithm_of_sum: ln to more digits than T has, however small the others' sum", T, float, double)
+{
+    const weight<T> largest{T(1.5), T(0.01)};
+    const mpfr_number one = mpfr_number(1.5) * (mpfr_number(1) + mpfr_number(static_cast<double>(T(0.01))));
+    const mpfr_number relative = mpfr_number::power_of_two(-6 - std::numeric_limits<T>::digits);
+    for (const auto& others : sums<T>()) {
+        const auto all = two_sum(others.high, largest.power * (1 + largest.excess));
+        const logarithm_of_sum<T> logarithm({all.high, all.low + others.low}, largest);
+        const mpfr_number exact = log1p(number_of(others) / one);
+        const bool needed = logarithm.needs_others();
+        CHECK(needed == (others.high < T(0.9) * T(1.515)));
+        const mpfr_number value = number_of<T>(needed ? logarithm.value(others) : logarithm.value());
+        // without the others the largest's own rounding counts, where it is not far from their sum
+        const mpfr_number allowed = needed ? relative : relative * mpfr_number(32 * 4);
+        CHECK(!(exact * allowed < abs(value - exact)));
+    }
+}
+
+TEST_CASE_TEMPLATE("scaled_inverse: weight times inverse, rounded once, at most 1, also next to the subnormal numbers",
+                   T, float, double)
+{
+    using B = batch<arch, T>;
+    std::mt19937_64 engine(3);
+    std::uniform_real_distribution<double> uniform(1, 2);
+    const int bias = weight_constants<T>::bias;
+    for (int i = 0; i < 3000; ++i) {
+        const T sum_high = static_cast<T>(std::ldexp(uniform(engine) + 1, bias));
+        const T sum_low = sum_high * std::numeric_limits<T>::epsilon() / 5;
+        const auto inverse = inverse_of_sum(pair<B>{B(sum_high), B(sum_low)});
+        const int depth = i % 2 ? i % 60 : -std::numeric_limits<T>::min_exponent - 2;
+        const T weight = static_cast<T>(std::ldexp(uniform(engine), bias - depth));
+        const mpfr_number exact = mpfr_number(static_cast<double>(weight)) / number_of(pair<T>{sum_high, sum_low});
+        const T careful = scaled_inverse<B, false>(inverse).times(B(weight)).get(0);
+        CHECK(test_support::error_in_ulp<T>(static_cast<double>(careful), exact, exact) <= 0.501);
+        if (i % 2) {
+            CHECK(scaled_inverse<B, true>(inverse).times(B(weight)).get(0) == careful);
+        }
+        CHECK(scaled_inverse<B, true>(inverse).times(B(sum_high * T(1.00001))).get(0) == T(1));
+    }
+}

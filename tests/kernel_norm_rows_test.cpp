@@ -49,7 +49,9 @@ TEST_CASE("normalizations_of: mean, the rest of the mean, inverse, in the lane o
         CHECK(std::abs(n.exact_mean[1] - (3 + 1.01 * 0x1p-21)) <= 0x1p-52);
         CHECK(std::abs(n.exact_inverse[1] - std::sqrt(2.0)) <= 1e-6);
         CHECK(n.inverse[1] == static_cast<float>(n.exact_inverse[1]));
-        CHECK(std::abs(static_cast<double>(n.offset[1]) / (-0.01 * 0x1p-21 * n.exact_inverse[1]) - 1) <= 0x1p-23);
+        if (fused<batch<arch, double>>) {
+            CHECK(std::abs(static_cast<double>(n.offset[1]) / (-0.01 * 0x1p-21 * n.exact_inverse[1]) - 1) <= 0x1p-23);
+        }
     };
     check(normalizations(x, 0));
     check(normalizations<true, join_kind::paired>(x, 0));

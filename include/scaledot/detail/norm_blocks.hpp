@@ -6,6 +6,7 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/view.hpp>
+#include <scaledot/kernel/cut_sums.hpp>
 #include <scaledot/kernel/moments.hpp>
 #include <scaledot/kernel/norm.hpp>
 
@@ -168,13 +169,11 @@ public:
                     continue;
                 }
                 kernel::set_mean(n[b], sum, elements_, sum_scale[b]);
-                if constexpr (Pairs) {
-                    n[b].centre.reach = kernel::reach_of(range[b], n[b].centre);
-                }
             }
         }
         for (std::size_t b = 0; b < count; ++b) {
-            const kernel::pair<double> squares = kernel::total_squares<Pairs>(squares_of(group[b], n[b].centre));
+            const kernel::pair<double> squares =
+                kernel::total_squares<Pairs>(squares_of(group[b], n[b].centre, range[b]));
             if (kernel::is_spoilt(squares)) {
                 n[b] = kernel::spoilt_normalization();
                 continue;
@@ -210,16 +209,25 @@ private:
     kernel::pair<V> sum_of(const S* block, double scale) const
     {
         kernel::pair<V> sum{V(0), V(0)};
-        each(block, [&](const S* x) { kernel::accumulate_sum<Arch, Pairs>(x, segments_.length(), scale, sum); });
+        each(block, [&](const S* x) {
+            if constexpr (Pairs) {
+                kernel::accumulate_cut_sum<Arch>(x, segments_.length(), scale, sum);
+            } else {
+                kernel::accumulate_sum<Arch, Pairs>(x, segments_.length(), scale, sum);
+            }
+        });
         return sum;
     }
 
-    kernel::pair<V> squares_of(const S* block, const kernel::centre& centre) const
+    kernel::pair<V> squares_of(const S* block, const kernel::centre& centre,
+                               const kernel::extremes<double>& range) const
     {
         if constexpr (Pairs) {
+            const double reach = kernel::reach_of(range, centre);
             kernel::pair<V> squares{V(0), V(0)};
-            each(block,
-                 [&](const S* x) { kernel::accumulate_rounded_squares<Arch>(x, segments_.length(), centre, squares); });
+            each(block, [&](const S* x) {
+                kernel::accumulate_rounded_squares<Arch>(x, segments_.length(), centre, reach, squares);
+            });
             return squares;
         } else {
             return exact_squares_of(block, centre);

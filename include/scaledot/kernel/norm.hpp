@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_NORM_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/cut_sums.hpp>
 #include <scaledot/kernel/moments.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/shuffle.hpp>

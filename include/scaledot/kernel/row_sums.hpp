@@ -6,7 +6,7 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/convert.hpp>
-#include <scaledot/kernel/moments.hpp>
+#include <scaledot/kernel/cut_sums.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>

@@ -177,17 +177,53 @@ def losses(cases, rivals):
     return lines or ["Nowhere in this run."]
 
 
-def rows_table(figures):
-    def place(name):
-        operation, shape = name.split("/")[:2]
-        return operation, [int(extent) for extent in reversed(shape.split("x"))]
+RowCase = collections.namedtuple("RowCase", "type operation shape")
+ROW_TYPES = ["float", "double", "bfloat16"]
+ROW_OPERATIONS = ["softmax", "softmax_axis0", "log_softmax", "logsumexp", "layer_norm", "rms_norm"]
 
+
+def row_cases(figures):
+    """{case: {who: Figures}} in the order of the tables."""
+    cases = collections.defaultdict(dict)
+    for name, measured in figures.items():
+        _, kind, operation, shape, who = name.split("/")
+        cases[RowCase(kind, operation, shape)][who] = measured
+
+    def place(item):
+        case = item[0]
+        extents = [int(extent) for extent in reversed(case.shape.split("x"))]
+        return ROW_TYPES.index(case.type), ROW_OPERATIONS.index(case.operation), extents
+
+    return dict(sorted(cases.items(), key=place))
+
+
+def rows_table(cases, kind):
+    """Ours and memcpy's time an element, and each rival's time / ours."""
+    cases = {case: contenders for case, contenders in cases.items() if case.type == kind and OURS in contenders}
+    rivals = rivals_of(cases)
     rows = []
-    for name, measured in sorted(figures.items(), key=lambda item: place(item[0])):
-        operation, shape = name.split("/")[:2]
-        per_element = 1e9 / measured["elements"]
-        rows.append([operation, shape, f"{per_element:.3f}", f"{measured['of_memcpy']:.2f}"])
-    return table(["operation", "rows x columns", "ns an element", "of memcpy"], rows) if rows else []
+    for case, contenders in cases.items():
+        ours = contenders[OURS]
+        elements = ours["elements"]
+        copy = statistics.median(f["memcpy_seconds"] for f in contenders.values())
+        rows.append(
+            [case.operation, case.shape, f"{ours.seconds / elements * 1e9:.3f}", f"{copy / elements * 1e9:.3f}"]
+            + [f"{copy / ours.seconds:.2f}"]
+            + ratios(contenders, rivals)
+        )
+    return table(["operation", "rows x columns", "ns an element", "memcpy", "of memcpy's rate"] + rivals, rows) if rows else []
+
+
+def row_losses(cases):
+    lines = []
+    for case, contenders in cases.items():
+        if OURS not in contenders:
+            continue
+        ours = contenders[OURS].seconds
+        faster = [f"{who} ({ours / f.seconds:.2f} times as fast)" for who, f in contenders.items() if f.seconds < ours]
+        if faster:
+            lines.append(f"- {case.operation} {case.shape}, {case.type}: {', '.join(faster)}")
+    return lines or ["Nowhere in this run."]
 
 
 def processor():
@@ -230,6 +266,28 @@ def machine_lines(context, cases, options):
     return lines
 
 
+def row_sections(context, cases, errors, threads):
+    if not cases:
+        return []
+    versions = [(key.removeprefix("peer/"), value) for key, value in context.items() if key.startswith("peer/")]
+    lines = [f"- {who}: {' '.join(version.split())}" for who, version in versions if who != OURS]
+    everyone = [f for contenders in cases.values() for f in contenders.values()]
+    spread = statistics.median(f.spread for f in everyone)
+    lines.append(f"- {processor()}; compiler: {context['compiler']}; revision {revision()}; {context['date'][:10]}")
+    lines.append(
+        f"- {max(f.rounds for f in everyone)} rounds; between a benchmark's fastest and slowest round lie"
+        f" {spread * 100:.0f} % (median of all); load of the machine at the start: {context['load_avg'][0]:.1f}"
+    )
+    if context["seconds"] != "of the clock":
+        lines.append("- times are the thread's own: the machine had other work to do")
+    parts = [(f"Rows, {threads}: this run", lines)]
+    for kind in ROW_TYPES:
+        parts.append((f"Rows, {kind}, {threads}: time of each rival / our time", rows_table(cases, kind)))
+    parts.append((f"Rows: where we lose, {threads}", row_losses(cases)))
+    parts.append((f"Rows: failed, {threads}", [f"- `{name}`: {error}" for name, error in errors.items()]))
+    return parts
+
+
 def sections(context, cases, errors, rows, options):
     rivals = rivals_of(cases)
     threads = "one thread" if options.threads == 1 else f"{options.threads} threads"
@@ -247,8 +305,9 @@ def sections(context, cases, errors, rows, options):
         for title, lines in parts:
             if lines:
                 result += [f"### {title}", ""] + lines + [""]
-    if rows:
-        result += [f"### Rows, float, {threads}", ""] + rows_table(rows) + [""]
+    for title, lines in row_sections(*rows, threads):
+        if lines:
+            result += [f"### {title}", ""] + lines + [""]
     return result
 
 
@@ -318,7 +377,8 @@ def main():
     options = parser.parse_args()
 
     context, figures, errors = read(options.results / f"attention-{options.threads}.json")
-    _, rows, _ = read(options.results / f"rows-{options.threads}.json")
+    row_context, row_figures, row_errors = read(options.results / f"rows-{options.threads}.json")
+    rows = row_context, row_cases(row_figures), row_errors
     cases = attention_cases(figures)
     lines = sections(context, cases, errors, rows, options)
     print("\n".join(lines))

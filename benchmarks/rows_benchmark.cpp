@@ -1,116 +1,347 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// softmax, log_softmax, logsumexp, layer_norm and rms_norm on rows x columns, one core: time an element, and the rate
-// of bytes read and written against memcpy's of the same bytes in this run. Results are checked before they are timed.
+// softmax, log_softmax, logsumexp, layer_norm and rms_norm on rows x columns, ours and every peer that was found
+// (peers/rows_*): time an element beside memcpy's of the same bytes in this run. Results are checked before they are
+// timed: ours against plain loops in double, everybody else's against ours.
+//
+// Names are rows/<type>/<operation>/<rows>x<columns>/<who>; the operation softmax_axis0 runs down the columns.
+// --threads N (default 1) holds all of them to N threads; --cpu-time counts the one thread's own seconds, for a machine
+// with other work to do; everything else is Google Benchmark's.
 #include <scaledot/scaledot.hpp>
 
+#include "peers/row_peer.hpp"
+#include "support/arguments.hpp"
 #include "support/machine.hpp"
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
-#include <functional>
+#include <map>
+#include <memory>
 #include <random>
+#include <set>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace sd = scaledot;
+using namespace scaledot_benchmark;
 
 namespace {
 
-using matrix = xt::xtensor<float, 2>;
+std::string our_version()
+{
+    return "scaledot " + std::to_string(SCALEDOT_VERSION_MAJOR) + "." + std::to_string(SCALEDOT_VERSION_MINOR) + "." +
+           std::to_string(SCALEDOT_VERSION_PATCH);
+}
 
-struct operation {
-    std::string name;
-    std::function<void(matrix&, const matrix&)> run;
-    std::function<double(const matrix&)> first_element; ///< y(0, 0) in double, from plain loops
+std::string text_of(const row_case& what)
+{
+    static const std::map<row_operation, std::string> operations = {{row_operation::softmax, "softmax"},
+                                                                    {row_operation::log_softmax, "log_softmax"},
+                                                                    {row_operation::logsumexp, "logsumexp"},
+                                                                    {row_operation::layer_norm, "layer_norm"},
+                                                                    {row_operation::rms_norm, "rms_norm"}};
+    static const std::map<row_type, std::string> types = {
+        {row_type::float32, "float"}, {row_type::float64, "double"}, {row_type::bfloat16, "bfloat16"}};
+    return "rows/" + types.at(what.type) + "/" + operations.at(what.operation) + (what.axis == 0 ? "_axis0/" : "/") +
+           std::to_string(what.rows) + "x" + std::to_string(what.columns);
+}
+
+std::size_t element_size(row_type type)
+{
+    return type == row_type::float64 ? 8 : type == row_type::float32 ? 4 : 2;
+}
+
+template <class T>
+auto matrix_at(T* data, std::size_t rows, std::size_t columns)
+{
+    return xt::adapt(data, rows * columns, xt::no_ownership(), std::array<std::size_t, 2>{rows, columns});
+}
+
+template <class T>
+auto row_at(T* data, std::size_t columns)
+{
+    return xt::adapt(data, columns, xt::no_ownership(), std::array<std::size_t, 1>{columns});
+}
+
+template <class T>
+std::unique_ptr<prepared_rows> prepare_scaledot(const row_problem& problem)
+{
+    const row_case what = problem.what;
+    return in_process<T>(problem, [what](T* y, const T* x, const T* gamma, const T* beta) {
+        const auto in = matrix_at(x, what.rows, what.columns);
+        auto out = matrix_at(y, what.rows, what.operation == row_operation::logsumexp ? 1 : what.columns);
+        switch (what.operation) {
+        case row_operation::softmax:
+            sd::softmax_into(out, in, {.axis = static_cast<std::ptrdiff_t>(what.axis)});
+            break;
+        case row_operation::log_softmax:
+            sd::log_softmax_into(out, in);
+            break;
+        case row_operation::logsumexp: {
+            const auto result = sd::logsumexp(in);
+            std::transform(result.begin(), result.end(), y, [](auto lse) { return static_cast<T>(lse); });
+            break;
+        }
+        case row_operation::layer_norm:
+            sd::layer_norm_into(out, in, row_at(gamma, what.columns), row_at(beta, what.columns),
+                                {.epsilon = row_epsilon});
+            break;
+        case row_operation::rms_norm:
+            sd::rms_norm_into(out, in, row_at(gamma, what.columns), {.epsilon = row_epsilon});
+            break;
+        }
+    });
+}
+
+class ours final : public row_contender {
+public:
+    std::string name() const override { return "scaledot"; }
+    std::string description() const override { return our_version(); }
+    bool supports(const row_case&) const override { return true; }
+    std::unique_ptr<prepared_rows> prepare(const row_problem& problem, int) override
+    {
+        switch (problem.what.type) {
+        case row_type::float64:
+            return prepare_scaledot<double>(problem);
+        case row_type::bfloat16:
+            return prepare_scaledot<sd::bfloat16>(problem);
+        default:
+            return prepare_scaledot<float>(problem);
+        }
+    }
 };
 
-double sum_of_exponentials(const matrix& x, double maximum)
+/// The formulas, in double, of the row (or, down the rows, the column) `i`.
+std::vector<double> textbook(const row_problem& problem, std::size_t i)
 {
-    double sum = 0;
-    for (std::size_t j = 0; j < x.shape(1); ++j) {
-        sum += std::exp(static_cast<double>(x(0, j)) - maximum);
+    const row_case& what = problem.what;
+    const std::size_t count = what.axis == 1 ? what.columns : what.rows;
+    const auto size = static_cast<double>(count);
+    std::vector<double> x(count);
+    for (std::size_t j = 0; j < count; ++j) {
+        x[j] = static_cast<double>(what.axis == 1 ? problem.x[i * what.columns + j] : problem.x[j * what.columns + i]);
     }
-    return sum;
-}
-
-double log_probability(const matrix& x)
-{
-    double maximum = static_cast<double>(x(0, 0));
-    for (std::size_t j = 1; j < x.shape(1); ++j) {
-        maximum = std::max(maximum, static_cast<double>(x(0, j)));
-    }
-    return static_cast<double>(x(0, 0)) - maximum - std::log(sum_of_exponentials(x, maximum));
-}
-
-double normalised(const matrix& x, bool centred)
-{
-    const auto columns = static_cast<double>(x.shape(1));
+    const double maximum = *std::max_element(x.begin(), x.end());
+    double exponentials = 0;
     double mean = 0;
-    for (std::size_t j = 0; centred && j < x.shape(1); ++j) {
-        mean += static_cast<double>(x(0, j)) / columns;
+    for (const double value : x) {
+        exponentials += std::exp(value - maximum);
+        mean += what.operation == row_operation::layer_norm ? value / size : 0;
     }
     double square = 0;
-    for (std::size_t j = 0; j < x.shape(1); ++j) {
-        square += std::pow(static_cast<double>(x(0, j)) - mean, 2) / columns;
+    for (const double value : x) {
+        square += (value - mean) * (value - mean) / size;
     }
-    return (static_cast<double>(x(0, 0)) - mean) / std::sqrt(square + 1e-5);
+    const double lse = maximum + std::log(exponentials);
+    if (what.operation == row_operation::logsumexp) {
+        return {lse};
+    }
+    for (std::size_t j = 0; j < count; ++j) {
+        const double normalized = (x[j] - mean) / std::sqrt(square + row_epsilon);
+        switch (what.operation) {
+        case row_operation::softmax:
+            x[j] = std::exp(x[j] - lse);
+            break;
+        case row_operation::log_softmax:
+            x[j] -= lse;
+            break;
+        case row_operation::layer_norm:
+            x[j] = normalized * static_cast<double>(problem.gamma[j]) + static_cast<double>(problem.beta[j]);
+            break;
+        default:
+            x[j] = normalized * static_cast<double>(problem.gamma[j]);
+        }
+    }
+    return x;
 }
 
-void run(benchmark::State& state, const operation& op, std::size_t rows, std::size_t columns)
+/// Largest difference that counts as the same; results are below 16 in magnitude.
+double tolerance(row_type type)
 {
-    matrix x = matrix::from_shape({rows, columns});
-    matrix y = matrix::from_shape({rows, columns});
-    std::mt19937 generator(1);
-    std::normal_distribution<float> draw;
-    for (float& value : x) {
-        value = draw(generator);
+    return type == row_type::float64 ? 1e-8 : type == row_type::float32 ? 1e-4 : 0.13;
+}
+
+/// Normally distributed inputs of one case, and our result for them, which is checked against the textbook.
+class problem_data {
+public:
+    explicit problem_data(const row_case& what)
+        : what_(what), x_(normal(what.rows * what.columns, 0)), gamma_(normal(what.columns, 1)),
+          beta_(normal(what.columns, 2))
+    {
     }
-    op.run(y, x);
-    const double expected = op.first_element(x);
-    if (!(std::abs(expected - static_cast<double>(y(0, 0))) <= 1e-5 * std::max(1.0, std::abs(expected)))) {
-        throw std::runtime_error(op.name + " differs from plain loops");
+
+    row_problem problem() const { return {what_, x_.data(), gamma_.data(), beta_.data()}; }
+
+    double largest_difference(prepared_rows& rows) const
+    {
+        const std::vector<double> expected = our_result();
+        std::vector<double> found(expected.size());
+        rows.copy_output(found.data());
+        double largest = 0;
+        for (std::size_t i = 0; i < found.size(); ++i) {
+            const double difference = std::abs(found[i] - expected[i]);
+            largest = difference <= largest ? largest : difference; // NaN counts as largest
+        }
+        return largest;
     }
-    for (auto _ : state) {
-        op.run(y, x);
-        benchmark::DoNotOptimize(y.data());
+
+private:
+    std::vector<double> our_result() const
+    {
+        std::vector<double> result(what_.outputs());
+        const auto rows = ours().prepare(problem(), 1);
+        rows->run(1);
+        rows->copy_output(result.data());
+        for (const std::size_t i : {std::size_t{0}, what_.rows / 2, what_.rows - 1}) {
+            const std::vector<double> exact = textbook(problem(), i);
+            const std::size_t step = what_.outputs() / what_.rows;
+            for (std::size_t j = 0; j < exact.size(); ++j) {
+                const double found = result[what_.axis == 1 ? i * step + j : j * what_.columns + i];
+                if (!(std::abs(exact[j] - found) <= tolerance(what_.type))) {
+                    throw std::runtime_error("scaledot differs from the textbook");
+                }
+            }
+        }
+        return result;
     }
-    const auto elements = static_cast<double>(x.size());
-    const double bytes = 2 * sizeof(float) * elements;
-    const double memcpy_rate = scaledot_benchmark::copy_rate(x.size() * sizeof(float));
-    const auto per_iteration = benchmark::Counter::kIsIterationInvariantRate;
-    state.counters["elements"] = benchmark::Counter(elements, per_iteration);
-    state.counters["bytes"] = benchmark::Counter(bytes, per_iteration);
-    state.counters["of_memcpy"] = benchmark::Counter(bytes / memcpy_rate, per_iteration);
+
+    /// From a million numbers over and over: large arrays are made anew whenever another case was measured between.
+    std::vector<float> normal(std::size_t count, std::size_t first) const
+    {
+        static const std::vector<float> numbers = [] {
+            std::vector<float> some(1'000'003);
+            std::mt19937 generator(1);
+            std::normal_distribution<float> draw;
+            std::generate(some.begin(), some.end(), [&] { return draw(generator); });
+            return some;
+        }();
+        std::vector<float> x(count);
+        std::size_t at = first;
+        for (float& value : x) {
+            const float number = numbers[at];
+            value = what_.type == row_type::bfloat16 ? static_cast<float>(sd::bfloat16(number)) : number;
+            at = at + 1 == numbers.size() ? 0 : at + 1;
+        }
+        return x;
+    }
+
+    row_case what_;
+    std::vector<float> x_, gamma_, beta_;
+};
+
+struct case_to_measure {
+    std::string name;
+    row_contender* who;
+    row_case what;
+};
+
+/// Google Benchmark calls anew to find the number of iterations and for each repetition: the last one prepared is kept,
+/// and each contender is checked once a case.
+prepared_rows& prepare(const case_to_measure& c, int threads)
+{
+    static std::string prepared_name;
+    static std::string data_name;
+    static std::unique_ptr<prepared_rows> prepared;
+    static std::unique_ptr<problem_data> data;
+    static std::set<std::string> checked;
+    if (prepared_name != c.name) {
+        prepared_name.clear();
+        prepared.reset();
+        if (data_name != text_of(c.what)) {
+            data.reset();
+            data = std::make_unique<problem_data>(c.what);
+            data_name = text_of(c.what);
+        }
+        prepared = c.who->prepare(data->problem(), threads);
+        prepared->run(1);
+        if (!checked.contains(c.name)) {
+            const double difference = data->largest_difference(*prepared);
+            if (!(difference <= tolerance(c.what.type))) {
+                throw std::runtime_error("differs from scaledot by " + std::to_string(difference));
+            }
+            checked.insert(c.name);
+        }
+        prepared_name = c.name;
+    }
+    return *prepared;
+}
+
+void measure(benchmark::State& state, const case_to_measure& c, int threads)
+{
+    try {
+        prepared_rows& rows = prepare(c, threads);
+        const auto elements = static_cast<double>(c.what.rows * c.what.columns);
+        const std::size_t bytes = c.what.rows * c.what.columns * element_size(c.what.type);
+        const double before = copy_seconds(bytes);
+        const auto batch = std::clamp<benchmark::IterationCount>(
+            static_cast<benchmark::IterationCount>(1e-3 / (elements * 1e-9)), 1, state.max_iterations);
+        while (state.KeepRunningBatch(batch)) {
+            state.SetIterationTime(rows.run(static_cast<std::size_t>(batch)));
+        }
+        state.counters["elements"] = elements;
+        state.counters["memcpy_seconds"] = (before + copy_seconds(bytes)) / 2;
+    } catch (const std::exception& error) {
+        state.SkipWithError(error.what());
+    }
+}
+
+std::vector<row_case> all_row_cases()
+{
+    using enum row_operation;
+    std::vector<row_case> cases;
+    using shapes = std::vector<std::array<std::size_t, 2>>;
+    const shapes of_softmax = {{65536, 8}, {16384, 64}, {4096, 128}, {4096, 1024}, {1024, 32768}, {8, 131072}};
+    const shapes of_norms = {{4096, 768}, {4096, 4096}, {512, 16384}, {64, 768}, {4096, 8}, {256, 128}};
+    for (const row_type type : {row_type::float32, row_type::float64, row_type::bfloat16}) {
+        for (const row_operation operation : {softmax, log_softmax, logsumexp, layer_norm, rms_norm}) {
+            const bool norm = operation == layer_norm || operation == rms_norm;
+            for (const auto& [rows, columns] : norm ? of_norms : of_softmax) {
+                cases.push_back({operation, type, rows, columns, 1});
+            }
+        }
+        cases.push_back({softmax, type, 1024, 1024, 0});
+    }
+    return cases;
 }
 
 } // namespace
 
 int main(int argc, char** argv)
 {
-    const auto gamma_of = [](const matrix& x) { return xt::xtensor<float, 1>(xt::ones<float>({x.shape(1)})); };
-    const std::vector<operation> operations = {
-        {"softmax", [](matrix& y, const matrix& x) { sd::softmax_into(y, x); },
-         [](const matrix& x) { return std::exp(log_probability(x)); }},
-        {"log_softmax", [](matrix& y, const matrix& x) { sd::log_softmax_into(y, x); }, log_probability},
-        {"layer_norm", [&](matrix& y, const matrix& x) { sd::layer_norm_into(y, x, gamma_of(x), gamma_of(x)); },
-         [](const matrix& x) { return normalised(x, true) + 1; }},
-        {"rms_norm", [&](matrix& y, const matrix& x) { sd::rms_norm_into(y, x, gamma_of(x), {.epsilon = 1e-5}); },
-         [](const matrix& x) { return normalised(x, false); }},
-    };
-    const std::vector<std::array<std::size_t, 2>> shapes = {{65536, 8},   {16384, 64},   {4096, 128}, {4096, 768},
-                                                            {4096, 1024}, {1024, 32768}, {8, 131072}};
-    for (const operation& op : operations) {
-        for (const auto& [rows, columns] : shapes) {
-            const std::string name = op.name + "/" + std::to_string(rows) + "x" + std::to_string(columns);
-            benchmark::RegisterBenchmark(name.c_str(), [&op, rows = rows, columns = columns](benchmark::State& state) {
-                run(state, op, rows, columns);
-            })->Unit(benchmark::kMicrosecond);
+    const int threads = take_threads_and_clock(argc, argv);
+    benchmark::Initialize(&argc, argv);
+    if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
+        return 2;
+    }
+    ours us;
+    std::vector<row_contender*> everyone{&us};
+    for (const auto& peer : row_peers()) {
+        everyone.push_back(peer.get());
+    }
+    std::vector<case_to_measure> cases;
+    for (const row_case& what : all_row_cases()) {
+        for (row_contender* const who : everyone) {
+            if (who->supports(what)) {
+                cases.push_back({text_of(what) + "/" + who->name(), who, what});
+            }
         }
     }
-    benchmark::Initialize(&argc, argv);
+    for (const case_to_measure& c : cases) {
+        benchmark::RegisterBenchmark(c.name.c_str(),
+                                     [&c, threads](benchmark::State& state) { measure(state, c, threads); })
+            ->UseManualTime()
+            ->Unit(benchmark::kMicrosecond);
+    }
+    benchmark::AddCustomContext("threads", std::to_string(threads));
+    benchmark::AddCustomContext("seconds", in_cpu_time() ? "of the thread" : "of the clock");
+    benchmark::AddCustomContext("compiler", SCALEDOT_BENCHMARK_COMPILER);
+    for (const row_contender* who : everyone) {
+        benchmark::AddCustomContext("peer/" + who->name(), who->description());
+    }
     benchmark::RunSpecifiedBenchmarks();
     benchmark::Shutdown();
 }

@@ -29,7 +29,7 @@ TEST_CASE("norm_scale: neither the largest element nor the root of epsilon is be
 {
     for (const double largest : {0.0, 1e-300, 1.0, 1e300}) {
         for (const double epsilon : {0.0, 1e-300, 1e-5, 1e300}) {
-            const double scale = norm_scale(std::bit_cast<std::int64_t>(largest), epsilon);
+            const double scale = norm_scale(largest, epsilon);
             CHECK(largest * scale < 4);
             CHECK(std::sqrt(epsilon) * scale < 4);
             if (largest > 0 || epsilon > 0) {
@@ -37,7 +37,38 @@ TEST_CASE("norm_scale: neither the largest element nor the root of epsilon is be
             }
         }
     }
-    CHECK(std::isnormal(norm_scale(exponent_mask<double>, 0)));
+}
+
+TEST_CASE("finite_magnitude: the larger end of a range; 0 for infinity and NaN")
+{
+    CHECK(finite_magnitude({-3, 2}) == 3);
+    CHECK(finite_magnitude({1, 2}) == 2);
+    CHECK(finite_magnitude({-2, -1}) == 2);
+    CHECK(finite_magnitude({0, infinity<double>}) == 0);
+    CHECK(finite_magnitude({-infinity<double>, 0}) == 0);
+    CHECK(finite_magnitude({quiet_nan<double>(), quiet_nan<double>()}) == 0);
+}
+
+TEST_CASE("reach_of: a power of two above all deviations, whose square is a normal number")
+{
+    centre c;
+    c.scale = 0.5;
+    c.mean = {1, 0};
+    for (const double distance : {0.0, 0x1p-50, 0.125, 1.0, 2.0, 6.0}) {
+        const double reach = reach_of({2 - distance, 2 + distance / 2}, c);
+        CHECK(reach > distance / 2);
+        CHECK(std::exp2(std::round(std::log2(reach))) == reach);
+        CHECK(std::isnormal(reach * reach));
+        CHECK((distance == 0 || reach <= 4 * distance));
+    }
+}
+
+TEST_CASE("squares_about_mean: those about the mean's high part less count times its low part squared")
+{
+    centre c;
+    c.mean = {1, 0x1p-55};
+    const auto squares = squares_about_mean({0x1p-100, 0}, c, 2);
+    CHECK(squares.high == 0x1p-100 - 0x1p-109);
 }
 
 TEST_CASE("is_spoilt: infinity and NaN are, the largest number is not")

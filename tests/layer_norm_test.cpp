@@ -266,6 +266,26 @@ TEST_CASE("layer_norm: no bit depends on the alignment, the row's position or th
     }
 }
 
+TEST_CASE_TEMPLATE("layer_norm: a row has the same bits in an array so large that it is written past the caches", T,
+                   float, double, sd::bfloat16)
+{
+    const std::size_t columns = 4099; // rows begin at every address a vector can
+    const std::size_t rows = sd::kernel::cached_bytes / (2 * sizeof(T) * columns) + 1;
+    const auto numbers = gaussian<T>(columns + rows, 1, 2, 3);
+    const auto gamma = gaussian<T>(columns, 0, 1, 4);
+    const auto beta = gaussian<T>(columns, 0, 1, 5);
+    xt::xtensor<T, 2> x = xt::xtensor<T, 2>::from_shape({rows, columns});
+    for (std::size_t r = 0; r < rows; ++r) {
+        std::copy_n(numbers.data() + r, columns, x.data() + r * columns);
+    }
+    const xt::xtensor<T, 2> y = sd::layer_norm(x, gamma, beta);
+    for (std::size_t r = 0; r < rows; r += r < 20 ? 1 : rows / 7) {
+        const xt::xtensor<T, 1> alone = xt::view(x, r, xt::all());
+        const xt::xtensor<T, 1> found = xt::view(y, r, xt::all());
+        CHECK(same_bits(sd::layer_norm(alone, gamma, beta), found));
+    }
+}
+
 TEST_CASE("layer_norm: out may be x itself")
 {
     xt::xtensor<double, 2> x = xt::reshape_view(gaussian<double>(4 * 33, 1, 2, 3), {4, 33});

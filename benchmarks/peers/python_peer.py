@@ -45,6 +45,21 @@ def fastest(ways):
 
 def serve(ways_of):
     """ways_of(shape, q, k, v, threads) lists the ways, given float arrays [batch, heads or key heads, length, size]."""
+
+    def prepare(path, arguments, threads):
+        shape = Shape(*map(int, arguments))
+        query_shape = (shape.batch, shape.heads, shape.queries, shape.size)
+        key_shape = (shape.batch, shape.key_heads, shape.keys, shape.size)
+        numbers = numpy.memmap(path, dtype=numpy.float32, mode="r+")
+        parts = numpy.split(numbers, numpy.cumsum([numpy.prod(s) for s in (query_shape, key_shape, key_shape)]))
+        inputs = [numpy.array(part).reshape(s) for part, s in zip(parts, (query_shape, key_shape, key_shape))]
+        return ways_of(shape, *inputs, threads), parts[3].reshape(query_shape)
+
+    answer_orders(prepare)
+
+
+def answer_orders(prepare):
+    """prepare(path, arguments, threads) lists the ways, and says where in the shared memory their output goes."""
     threads = int(sys.argv[1])
     # Whatever a library prints must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w")
@@ -55,16 +70,10 @@ def serve(ways_of):
         order, *arguments = line.split()
         try:
             if order == "prepare":
-                way = None
-                shape = Shape(*map(int, arguments[1:]))
-                query_shape = (shape.batch, shape.heads, shape.queries, shape.size)
-                key_shape = (shape.batch, shape.key_heads, shape.keys, shape.size)
-                numbers = numpy.memmap(arguments[0], dtype=numpy.float32, mode="r+")
-                parts = numpy.split(numbers, numpy.cumsum([numpy.prod(s) for s in (query_shape, key_shape, key_shape)]))
-                target = parts[3].reshape(query_shape)
-                inputs = [numpy.array(part).reshape(s) for part, s in zip(parts, (query_shape, key_shape, key_shape))]
+                way = target = None
                 gc.collect()
-                way = fastest(ways_of(shape, *inputs, threads))
+                ways, target = prepare(arguments[0], arguments[1:], threads)
+                way = fastest(ways)
                 answer = "ready"
             elif order == "run":
                 answer = repr(seconds(way, int(arguments[0])))

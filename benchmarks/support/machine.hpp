@@ -103,13 +103,30 @@ inline double read_rate(int threads = 1)
     return static_cast<double>(numbers.size() * sizeof(float)) / seconds;
 }
 
-/// Bytes a second that memcpy reads and writes together, on one core, for arrays of this many bytes each.
-inline double copy_rate(std::size_t bytes)
+/// Seconds that memcpy of so many bytes takes on one core, from one array to another that both have been used: the
+/// median of some calls, of several copies each where they are short.
+inline double copy_seconds(std::size_t bytes)
 {
-    std::vector<char> source(bytes, 1);
-    std::vector<char> target(bytes, 2);
-    const double seconds = best_seconds([&] { std::memcpy(target.data(), source.data(), bytes); }, 10);
-    return 2.0 * static_cast<double>(bytes) / seconds;
+    static std::vector<char> source;
+    static std::vector<char> target;
+    if (source.size() < bytes) {
+        source.resize(bytes, 1);
+        target.resize(bytes, 2);
+    }
+    constexpr std::size_t calls = 5;
+    const std::size_t copies = std::max<std::size_t>((std::size_t{4} << 20) / bytes, 1);
+    std::array<double, calls> seconds;
+    for (double& each : seconds) {
+        const double begin = now();
+        for (std::size_t i = 0; i < copies; ++i) {
+            std::memcpy(target.data(), source.data(), bytes);
+            benchmark::DoNotOptimize(target.data());
+            benchmark::ClobberMemory();
+        }
+        each = (now() - begin) / static_cast<double>(copies);
+    }
+    std::nth_element(seconds.begin(), seconds.begin() + calls / 2, seconds.end());
+    return seconds[calls / 2];
 }
 
 } // namespace scaledot_benchmark

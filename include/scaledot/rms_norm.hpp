@@ -76,11 +76,11 @@ auto rms_norm_with_statistics(const X& x, const G& gamma, const rms_norm_options
 /// Special values  a block with NaN or infinity is NaN, others are not touched by it; so is a block of zeros when
 ///                 epsilon is 0 (0 / 0).
 /// Accuracy        at most rms_norm_max_ulp of the exact value in the output's type, without overflow or underflow of
-///                 the squares whatever the magnitude of x (tests/rms_norm_test.cpp). Arithmetic is in double, in pairs
-///                 of doubles once an argument is double.
+///                 the squares whatever the magnitude of x (tests/rms_norm_test.cpp).
 /// Determinism     bit-identical for any thread count and any position of the block.
-/// Cost            two passes over each block (three for double), which reads memory once while a block fits the cache.
-///                 Views whose last axis is contiguous are used in place, other expressions are copied first.
+/// Cost            two passes over each block (three once an argument is double), which reads memory once while a block
+///                 fits the cache. Results of more than half of kernel::cached_bytes are written past the caches. Views
+///                 whose last axis is contiguous are used in place, other expressions are copied first.
 /// Source          Zhang & Sennrich 2019; docs/numerics.md#rms_norm
 template <class Out, detail::tensor X, detail::tensor G>
     requires detail::in_memory<Out>

@@ -90,11 +90,6 @@ void norm_into(Out&& out, const X& x, const G& gamma, const B& beta, std::ptrdif
     result.commit();
 }
 
-/// For those who do not ask for statistics.
-struct no_report {
-    void operator()(std::size_t, const kernel::normalization&) const {}
-};
-
 /// The shape of statistics: x's with extent 1 from axis on.
 template <class Shape>
 shape_vector statistics_shape(const Shape& shape, std::ptrdiff_t axis)

@@ -107,6 +107,11 @@ template <std::size_t Count, class S>
 {
     vector_of_t<std::uint16_t, Count> bits;
     std::memcpy(&bits, static_cast<const void*>(source), sizeof bits);
+#if defined(__AVX512F__) // g++ 12 takes the conversion apart
+    if constexpr (Count == 16) {
+        return std::bit_cast<vector_of_t<std::uint32_t, Count>>(_mm512_cvtepu16_epi32(std::bit_cast<__m256i>(bits)));
+    }
+#endif
     return __builtin_convertvector(bits, vector_of_t<std::uint32_t, Count>);
 }
 
@@ -114,6 +119,24 @@ template <std::size_t Count>
 [[gnu::always_inline]] inline vector_of_t<float, Count> widen_bfloat16(const bfloat16* source)
 {
     return std::bit_cast<vector_of_t<float, Count>>(load_16_bits<Count>(source) << 16);
+}
+
+/// bfloat16's bits of floats: nearest, ties to even, NaN stays (quiet) NaN.
+template <std::size_t Count>
+[[gnu::always_inline]] inline vector_of_t<std::uint16_t, Count> round_to_bfloat16(const vector_of_t<float, Count>& x)
+{
+    using bits = vector_of_t<std::uint32_t, Count>;
+    const bits all = std::bit_cast<bits>(x);
+    const bits rounded = (all + 0x7fffu + ((all >> 16) & 1u)) >> 16;
+    const bits quiet = (all >> 16) | 0x40u;
+    const bits nan = std::bit_cast<bits>((all & 0x7fffffffu) > 0x7f800000u);
+    const bits result = (rounded & ~nan) | (quiet & nan);
+#if defined(__AVX512F__)
+    if constexpr (Count == 16) {
+        return std::bit_cast<vector_of_t<std::uint16_t, Count>>(_mm512_cvtepi32_epi16(std::bit_cast<__m512i>(result)));
+    }
+#endif
+    return __builtin_convertvector(result, vector_of_t<std::uint16_t, Count>);
 }
 
 /// A vector of another element type from memory, lane by lane where the machine has no instruction for it.
@@ -163,6 +186,11 @@ template <class S, class Batch>
 [[gnu::always_inline]] inline void narrow(S* target, const Batch& x)
 {
     using T = typename Batch::value_type;
+    if constexpr (std::is_same_v<S, bfloat16> && std::is_same_v<T, float>) {
+        const auto bits = round_to_bfloat16<Batch::size>(std::bit_cast<vector_of_t<float, Batch::size>>(x));
+        std::memcpy(static_cast<void*>(target), &bits, sizeof bits);
+        return;
+    }
 #if defined(__F16C__)
     if constexpr (std::is_same_v<S, xtl::half_float> && std::is_same_v<T, float>) {
 #if defined(__AVX512F__)

@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The last pass of layer_norm and rms_norm over contiguous elements, and the numbers it needs from the passes before
-// (kernel/moments.hpp). Float, half and bfloat16 are normalised in double; double in pairs of doubles.
+// (kernel/moments.hpp, kernel/cut_sums.hpp): for elements of type double, and for those rows of narrower ones that are
+// not kernel/norm_rows.hpp's, in double.
 #ifndef SCALEDOT_KERNEL_NORM_HPP
 #define SCALEDOT_KERNEL_NORM_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/cut_sums.hpp>
 #include <scaledot/kernel/moments.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/stream.hpp>
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
@@ -28,17 +32,26 @@ struct normalization {
     double unscaled_mean = 0;
 };
 
-/// The magnitude whose bits are reduce_magnitude's; 0 for infinity and NaN.
-inline double finite_magnitude(std::int64_t largest)
+/// The largest magnitude of elements in that range; 0 where it is infinite or NaN.
+inline double finite_magnitude(const extremes<double>& range)
 {
-    return largest < exponent_mask<double> ? std::bit_cast<double>(largest) : 0;
+    const double largest = std::fabs(std::max(-range.smallest, range.largest));
+    return std::bit_cast<std::int64_t>(largest) < exponent_mask<double> ? largest : 0;
 }
 
 /// The scale of elements of type double, for which neither their squares nor epsilon overflow or vanish where they
-/// count; `largest` is reduce_magnitude's.
-inline double norm_scale(std::int64_t largest, double epsilon)
+/// count.
+inline double norm_scale(double magnitude, double epsilon)
 {
-    return scale_for(std::max(finite_magnitude(largest), std::sqrt(epsilon)));
+    return scale_for(std::max(magnitude, std::sqrt(epsilon)));
+}
+
+/// A power of two that is larger than the deviations of all elements in that range.
+inline double reach_of(const extremes<double>& range, const centre& c)
+{
+    const double largest = std::max(c.mean.high - range.smallest * c.scale, range.largest * c.scale - c.mean.high);
+    const auto bits = std::bit_cast<std::int64_t>(std::clamp(largest, 0x1p-300, 8.0));
+    return 4 * std::bit_cast<double>(bits & exponent_mask<double>);
 }
 
 /// Sets the mean from the sum of `count` elements times sum_scale, which is at least the scale and not less for the
@@ -69,10 +82,17 @@ template <bool Pairs, class V>
 inline pair<double> total_squares(const pair<V>& squares)
 {
     if constexpr (Pairs) {
-        return reduce(squares);
+        return join_lanes(squares);
     } else {
         return {sum_of_lanes(squares.high), 0};
     }
+}
+
+/// The sum of squared deviations from the mean, from those to its high part.
+inline pair<double> squares_about_mean(const pair<double>& squares, const centre& c, double count)
+{
+    const auto sum = two_sum(squares.high, barrier(-(count * barrier(c.mean.low * c.mean.low))));
+    return fast_two_sum(sum.high, barrier(sum.low + squares.low));
 }
 
 /// Sets the inverse from the sum of squared deviations of `count` elements.
@@ -98,50 +118,63 @@ void set_inverse(normalization& n, const pair<double>& squares, double count, do
 /// The element type of a gamma or beta that is not there.
 struct absent {};
 
-template <class Arch, class S>
-[[gnu::always_inline]] inline batch<Arch, double> load_lanes(const S* source, std::size_t count)
-{
-    return count == lanes<Arch, double> ? load_vector<Arch, double>(source)
-                                        : load_partial<Arch, double>(source, count, 0.0);
-}
-
-template <class Arch, class S>
-[[gnu::always_inline]] inline void store_lanes(S* target, std::size_t count, const batch<Arch, double>& x)
-{
-    if (count == lanes<Arch, double>) {
-        store_vector<Arch, double>(target, x);
-    } else {
-        store_partial<Arch, double>(target, count, x);
-    }
-}
-
 /// y = normalised x * gamma + beta, where gamma or beta may be absent. y may be x itself.
-template <class Arch, bool Pairs, class O, class S, class G, class B>
+template <class Arch, bool Pairs, store_kind Store = store_kind::cached, class O, class S, class G, class B>
 void normalize(O* y, const S* x, const G* gamma, const B* beta, std::size_t count, const normalization& n)
 {
     using V = batch<Arch, double>;
-    const V mean(n.centre.mean.high);
+    const V scale(n.centre.scale);
+    const V minus_mean(-n.centre.mean.high);
     const V inverse(n.inverse.high);
     const V inverse_low(n.inverse.low);
     const V offset(barrier(-(n.centre.mean.low * n.inverse.high))); // of the mean's low part
     std::size_t i = 0;
-    for_each_vector<Arch>(x, count, [&](const V& v, std::size_t kept) {
-        V result;
-        if constexpr (Pairs) {
+    const auto result = [&](auto&& load) __attribute__((always_inline))
+    {
+        const V v = load(x);
+        V z;
+        if constexpr (Pairs && fused<V>) {
+            const V d = rounded_deviation(v, scale, minus_mean);
+            z = multiply_add(d, inverse, multiply_add(d, inverse_low, offset));
+        } else if constexpr (Pairs) {
             const auto d = deviation(v, n.centre);
             const V small = multiply_add(d.high, inverse_low, barrier(V(d.low * inverse)));
-            result = multiply_add(d.high, inverse, barrier(small));
+            z = multiply_add(d.high, inverse, barrier(small));
         } else {
-            result = multiply_add(barrier(V(v - mean)), inverse, offset);
+            z = multiply_add(barrier(V(v + minus_mean)), inverse, offset);
         }
         if constexpr (!std::is_same_v<G, absent> && !std::is_same_v<B, absent>) {
-            result = multiply_add(barrier(result), load_lanes<Arch>(gamma + i, kept), load_lanes<Arch>(beta + i, kept));
+            z = multiply_add(barrier(z), load(gamma), load(beta));
         } else if constexpr (!std::is_same_v<G, absent>) {
-            result = barrier(result) * load_lanes<Arch>(gamma + i, kept);
+            z = barrier(z) * load(gamma);
         }
-        store_lanes<Arch>(y + i, kept, result);
+        return z;
+    };
+    const auto some = [&](std::size_t kept) __attribute__((always_inline))
+    {
+        const V z =
+            result([&](const auto* p) __attribute__((always_inline)) { return load_first<Arch, double>(p + i, kept); });
+        store_first<Arch, double>(y + i, kept, z);
         i += kept;
-    });
+    };
+    if constexpr (Store == store_kind::streamed) {
+        const std::size_t over = reinterpret_cast<std::uintptr_t>(y) % streamed_bytes<Arch, double, O> / sizeof(O);
+        if (over != 0) {
+            some(std::min(V::size - over, count));
+        }
+    }
+    for (; i + V::size <= count; i += V::size) {
+        const V z =
+            result([&](const auto* p) __attribute__((always_inline)) { return load_vector<Arch, double>(p + i); });
+        if constexpr (Store == store_kind::streamed) {
+            stream_vector<Arch, double>(y + i, z);
+        } else {
+            store_vector<Arch, double>(y + i, z);
+        }
+    }
+    if (i < count) {
+        some(count - i);
+    }
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// layer_norm and rms_norm of rows of float, half and bfloat16 at the speed of memory, for machines with fused
+// multiply-add: from sums in double (kernel/row_sums.hpp) what several rows at once are normalised with in float, and
+// the pass that does. A row whose numbers would not make this exact enough is told, and left to kernel/norm.hpp.
+// docs/numerics.md#layer_norm derives the conditions and the bound.
+#ifndef SCALEDOT_KERNEL_NORM_ROWS_HPP
+#define SCALEDOT_KERNEL_NORM_ROWS_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/norm.hpp>
+#include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/row_sums.hpp>
+#include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/stream.hpp>
+#include <scaledot/kernel/unroll.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+SCALEDOT_KERNELS_BEGIN
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// What as many rows as a vector has doubles are normalised with.
+template <class Arch>
+struct row_normalizations {
+    static constexpr std::size_t size = lanes<Arch, double>;
+    std::array<float, size> mean;
+    std::array<float, size> offset; ///< -(the mean - that rounded to float) * inverse
+    std::array<float, size> inverse;
+    std::array<double, size> exact_mean;
+    std::array<double, size> exact_inverse;
+    std::array<std::int64_t, size> verdict; ///< negative: this row is kernel/norm.hpp's
+};
+
+template <class Arch, bool Centred, join_kind Join>
+row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lanes<Arch, double>>& rows,
+                                           std::size_t count, double epsilon)
+{
+    using D = batch<Arch, double>;
+    using I = batch<Arch, std::int64_t>;
+    constexpr std::size_t size = D::size;
+    const auto elements = static_cast<double>(count);
+    const auto fold = [&](auto&& member, auto&& operation) __attribute__((always_inline))
+    {
+        std::array<std::remove_cvref_t<decltype(member(rows[0]))>, size> each;
+        unroll<size>([&](auto r) __attribute__((always_inline)) { each[r] = member(rows[r]); });
+        return fold_rows(each, operation);
+    };
+    const auto plus = [](const D& a, const D& b) { return D(a + b); };
+    const D squares = fold([](const auto& row) { return row.squares; }, plus);
+    const D share(1 / elements);
+    const D mean_square = squares * share;
+    D usual = D(0x1p200) - squares;
+    D variance = mean_square;
+    pair<D> mean{D(0), D(0)};
+    row_normalizations<Arch> result;
+    const I smallest = fold([](const auto& row) { return row.smallest; },
+                            [](const I& a, const I& b) { return select_bits(a < b, a, b); });
+    // The smallest magnitude but 0 as a double, right for normal floats, below 2^-125 for others.
+    const D magnitude = from_bits<double>(I(shift_left<28>(I(smallest + I(1))) + I(std::int64_t{896} << 52)));
+    usual = smaller(usual, D(magnitude - D(0x1p-60)));
+    if constexpr (Centred) {
+        pair<D> sum{D(0), D(0)};
+        double chain = elements;
+        D chain_squares = squares;
+        if constexpr (Join == join_kind::paired) {
+            std::array<pair<D>, size> each;
+            unroll<size>([&](auto r) __attribute__((always_inline)) { each[r] = rows[r].sum; });
+            sum = sum_rows(each);
+            chain = elements / static_cast<double>(4 * size) + 1;
+            chain_squares = fold([](const auto& row) { return row.largest_squares; },
+                                 [](const D& a, const D& b) { return larger(a, b); });
+        } else {
+            sum.high = fold([](const auto& row) { return row.sum.high; }, plus);
+        }
+        const D high = barrier(D((sum.high + sum.low) * share));
+        const D rest = barrier(D(multiply_add(D(-high), D(elements), sum.high) + sum.low));
+        mean = {high, rest * share};
+        variance = multiply_add(D(-high), high, mean_square);
+        const D grid = magnitude * D(0x1p29);
+        usual = smaller(usual, D(grid * grid - D(chain * 1.001) * chain_squares));
+        usual = smaller(usual, D(variance - mean_square * D((elements + 512) * 0x1p-21)));
+    }
+    const D inverse = barrier(D(D(1) / barrier(xsimd::sqrt(D(variance + D(epsilon))))));
+    usual = smaller(usual, smaller(D(D(0x1p100) - inverse), D(inverse - D(0x1p-100))));
+    usual = smaller(usual, D(magnitude * inverse - D(elements * 0x1p-97)));
+    const I infinite(exponent_mask<double>);
+    const I finite = (as_bits(squares) & infinite) - infinite; // negative where squares are
+    I(as_bits(usual) | ~finite).store_unaligned(result.verdict.data());
+
+    store_vector<Arch, double>(result.mean.data(), mean.high);
+    const D lost = (mean.high - load_vector<Arch, double>(result.mean.data())) + mean.low;
+    store_vector<Arch, double>(result.offset.data(), D(-lost * inverse));
+    store_vector<Arch, double>(result.inverse.data(), inverse);
+    D(mean.high + mean.low).store_unaligned(result.exact_mean.data());
+    inverse.store_unaligned(result.exact_inverse.data());
+    return result;
+}
+
+/// y = ((x - mean) * inverse + offset) * gamma + beta in float, two vectors a step; without Centred mean and offset are
+/// 0. y may be x itself.
+template <class Arch, bool Centred, store_kind Store, class O, class S, class G, class B>
+class row_output {
+    using F = batch<Arch, float>;
+
+public:
+    static constexpr std::size_t step_size = 2 * F::size;
+
+    [[gnu::always_inline]] row_output(O* y, const S* x, const G* gamma, const B* beta, std::size_t count,
+                                      const row_normalizations<Arch>& n, std::size_t row)
+        : y_(y), x_(x), gamma_(gamma), beta_(beta), count_(count), mean_(n.mean[row]), offset_(n.offset[row]),
+          inverse_(n.inverse[row])
+    {
+        if constexpr (Store == store_kind::streamed) {
+            const std::size_t over = reinterpret_cast<std::uintptr_t>(y) % streamed_bytes<Arch, float, O> / sizeof(O);
+            if (over != 0) {
+                some(std::min(F::size - over, count));
+            }
+        }
+    }
+
+    [[gnu::always_inline]] bool has_step() const { return i_ + step_size <= count_; }
+
+    [[gnu::always_inline]] void step()
+    {
+        whole();
+        whole();
+    }
+
+    [[gnu::always_inline]] void finish()
+    {
+        while (i_ + F::size <= count_) {
+            whole();
+        }
+        if (i_ < count_) {
+            some(count_ - i_);
+        }
+    }
+
+private:
+    [[gnu::always_inline]] void whole()
+    {
+        const F z =
+            result([&](const auto* p) __attribute__((always_inline)) { return load_vector<Arch, float>(p + i_); });
+        if constexpr (Store == store_kind::streamed) {
+            stream_vector<Arch, float>(y_ + i_, z);
+        } else {
+            store_vector<Arch, float>(y_ + i_, z);
+        }
+        i_ += F::size;
+    }
+
+    [[gnu::always_inline]] void some(std::size_t kept)
+    {
+        const F z =
+            result([&](const auto* p) __attribute__((always_inline)) { return load_first<Arch, float>(p + i_, kept); });
+        store_first<Arch, float>(y_ + i_, kept, z);
+        i_ += kept;
+    }
+
+    template <class Load>
+    [[gnu::always_inline]] F result(Load&& load) const
+    {
+        F z = load(x_);
+        if constexpr (Centred) {
+            z = multiply_add(barrier(F(z - mean_)), inverse_, offset_);
+        } else {
+            z = z * inverse_;
+        }
+        if constexpr (!std::is_same_v<G, absent> && !std::is_same_v<B, absent>) {
+            z = multiply_add(barrier(z), load(gamma_), load(beta_));
+        } else if constexpr (!std::is_same_v<G, absent>) {
+            z = barrier(z) * load(gamma_);
+        }
+        return z;
+    }
+
+    O* y_;
+    const S* x_;
+    const G* gamma_;
+    const B* beta_;
+    std::size_t count_;
+    std::size_t i_ = 0;
+    F mean_;
+    F offset_;
+    F inverse_;
+};
+
+/// Writes while it sums: the one waits for stores where the other waits for arithmetic, and memory is read without a
+/// pause.
+template <class Output, class Summation>
+[[gnu::always_inline]] inline void write_and_sum(Output output, Summation& summation)
+{
+    while (output.has_step() && summation.has_step()) {
+        summation.step();
+        output.step();
+    }
+    output.finish();
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
+
+#endif

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <scaledot/kernel/norm_rows.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <vector>
+
+namespace sd = scaledot;
+using namespace scaledot::kernel;
+using arch = sd::native_architecture;
+constexpr std::size_t rows = lanes<arch, double>;
+constexpr std::size_t vector = lanes<arch, float>;
+
+namespace {
+
+constexpr const absent* none = nullptr;
+
+template <bool Centred = true, join_kind Join = join_kind::plain>
+row_normalizations<arch> normalizations(const std::vector<float>& x, double epsilon)
+{
+    std::array<row_sums<arch>, rows> sums;
+    sums[1] = row_summation<arch, Centred, false, float>(x.data(), x.size()).template finish<Join>();
+    return normalizations_of<arch, Centred, Join>(sums, x.size(), epsilon);
+}
+
+bool is_usual(const std::vector<float>& x, double epsilon = 1e-5)
+{
+    return normalizations(x, epsilon).verdict[1] >= 0;
+}
+
+} // namespace
+
+TEST_CASE("normalizations_of: mean, the rest of the mean, inverse, in the lane of the row")
+{
+    std::vector<float> x(100);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+        x[i] = (i % 4 == 0 ? 4.0f : i % 2 == 0 ? 2.0f : 3.0f) + 0x1p-21f;
+    }
+    x[0] += 0x1p-21f; // the mean is 3 + 1.01 * 2^-21, which floats are too coarse for
+    const auto check = [&](const row_normalizations<arch>& n) {
+        REQUIRE(n.verdict[1] >= 0);
+        CHECK(n.mean[1] == 3 + 0x1p-21f);
+        CHECK(std::abs(n.exact_mean[1] - (3 + 1.01 * 0x1p-21)) <= 0x1p-52);
+        CHECK(std::abs(n.exact_inverse[1] - std::sqrt(2.0)) <= 1e-6);
+        CHECK(n.inverse[1] == static_cast<float>(n.exact_inverse[1]));
+        if (fused<batch<arch, double>>) {
+            CHECK(std::abs(static_cast<double>(n.offset[1]) / (-0.01 * 0x1p-21 * n.exact_inverse[1]) - 1) <= 0x1p-23);
+        }
+    };
+    check(normalizations(x, 0));
+    check(normalizations<true, join_kind::paired>(x, 0));
+    const auto n = normalizations<false>({3, 4, 5, 0, 0}, 6);
+    REQUIRE(n.verdict[1] >= 0);
+    CHECK(n.mean[1] == 0);
+    CHECK(n.offset[1] == 0);
+    CHECK(n.inverse[1] == 0.25f);
+}
+
+TEST_CASE("normalizations_of: rows that need more care are told")
+{
+    CHECK(is_usual({1, -2, 0, 3}));
+    CHECK(is_usual({0, 0, 0, 0}));
+    CHECK(!is_usual({0, 0, 0, 0}, 0.0));                           // infinite inverse
+    CHECK(!is_usual({1, 1, 1, 1}));                                // the variance cancels
+    CHECK(!is_usual({1e4f, 1e4f + 1, 1e4f, 1e4f + 1}));            // so it does, to ten digits
+    CHECK(!is_usual({1, 2, 3, 0x1p-50f}, 0));                      // the sum need not be exact
+    CHECK(!is_usual({0x1p-65f, 0x1p-66f, 0x1p-65f, 0x1p-64f}));    // next to underflow
+    CHECK(!is_usual({0x1p101f, 0x1p100f, 0x1p101f, 0x1p101f}, 0)); // next to overflow
+    CHECK(!is_usual({0x1p-50f, 0x1p-49f, 0x1p-50f, 0}, 1e30));     // results next to underflow
+    CHECK(!is_usual({1, 2, sd::kernel::infinity<float>, 3}));
+    CHECK(!is_usual({1, 2, sd::kernel::quiet_nan<float>(), 3}));
+    CHECK(!is_usual({1, 2, std::bit_cast<float>(0xffc00000u), 3})); // a negative NaN
+}
+
+TEST_CASE_TEMPLATE(
+    "row_output: ((x - mean) * inverse + offset) * gamma + beta at every length, place and kind of store", T, float,
+    xtl::half_float, sd::bfloat16)
+{
+    row_normalizations<arch> n{};
+    n.mean[1] = 3;
+    n.offset[1] = 0.25f;
+    n.inverse[1] = 0.5f;
+    for (std::size_t count = 1; count <= 5 * vector + 1; ++count) {
+        for (const std::size_t shift : {std::size_t{0}, std::size_t{1}, vector - 1}) {
+            // exactly so many on the heap, for the address sanitizer to watch the end; all numbers are exact
+            const auto x = std::make_unique<T[]>(count);
+            const auto gamma = std::make_unique<float[]>(count);
+            const auto beta = std::make_unique<sd::bfloat16[]>(count);
+            const auto y = std::make_unique<T[]>(shift + count);
+            for (std::size_t i = 0; i < count; ++i) {
+                x[i] = T(static_cast<float>(i % 8));
+                gamma[i] = static_cast<float>(i % 3);
+                beta[i] = sd::bfloat16(static_cast<float>(i % 5) - 2);
+            }
+            const auto check = [&](auto&& expected) {
+                for (std::size_t i = 0; i < count; ++i) {
+                    const float z = (static_cast<float>(i % 8) - 3) * 0.5f;
+                    CHECK(to_arithmetic<float>(y[shift + i]) == expected(z, i));
+                }
+                std::fill_n(y.get(), shift + count, T(0.0f));
+            };
+            const auto write = [&]<bool Centred, store_kind Store>(const auto* g, const auto* b) {
+                row_output<arch, Centred, Store, T, T, std::remove_cvref_t<decltype(*g)>,
+                           std::remove_cvref_t<decltype(*b)>>(y.get() + shift, x.get(), g, b, count, n, 1)
+                    .finish();
+                fence_stream();
+            };
+            write.template operator()<true, store_kind::cached>(gamma.get(), beta.get());
+            check([&](float z, std::size_t i) { return (z + 0.25f) * gamma[i] + static_cast<float>(beta[i]); });
+            write.template operator()<true, store_kind::streamed>(gamma.get(), beta.get());
+            check([&](float z, std::size_t i) { return (z + 0.25f) * gamma[i] + static_cast<float>(beta[i]); });
+            write.template operator()<true, store_kind::streamed>(gamma.get(), none);
+            check([&](float z, std::size_t i) { return (z + 0.25f) * gamma[i]; });
+            write.template operator()<false, store_kind::cached>(none, none);
+            check([&](float z, std::size_t) { return z + 1.5f; });
+        }
+    }
+}
+
+TEST_CASE("write_and_sum: the row that is written and the one that is summed may be of different lengths")
+{
+    std::vector<float> x(9 * vector + 3, 2.0f);
+    row_normalizations<arch> n{};
+    n.inverse.fill(0.5f);
+    for (const std::size_t written : {std::size_t{0}, vector, 9 * vector + 3}) {
+        for (const std::size_t summed : {std::size_t{0}, 3 * vector, 9 * vector + 3}) {
+            std::vector<float> y(x.size(), -1.0f);
+            row_summation<arch, true, true, float> sum(x.data(), summed);
+            write_and_sum(row_output<arch, false, store_kind::cached, float, float, absent, absent>(
+                              y.data(), x.data(), none, none, written, n, 0),
+                          sum);
+            const auto total = sum.finish<join_kind::plain>();
+            CHECK(sum_of_lanes(total.sum.high) == 2 * static_cast<double>(summed));
+            CHECK(std::count(y.begin(), y.end(), 1.0f) == static_cast<std::ptrdiff_t>(written));
+        }
+    }
+}

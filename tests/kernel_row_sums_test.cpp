@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <scaledot/kernel/row_sums.hpp>
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <vector>
+
+namespace sd = scaledot;
+using namespace scaledot::kernel;
+using arch = sd::native_architecture;
+using D = batch<arch, double>;
+using I = batch<arch, std::int64_t>;
+constexpr std::size_t rows = D::size;
+
+namespace {
+
+template <class V>
+auto lanes_of(const V& x)
+{
+    std::array<typename V::value_type, V::size> values;
+    x.store_unaligned(values.data());
+    return values;
+}
+
+double total(const D& x)
+{
+    double sum = 0;
+    for (const double lane : lanes_of(x)) {
+        sum += lane;
+    }
+    return sum;
+}
+
+template <bool Centred, join_kind Join, class S>
+row_sums<arch> sums_of(const S* x, std::size_t count)
+{
+    return row_summation<arch, Centred, false, S>(x, count).template finish<Join>();
+}
+
+} // namespace
+
+TEST_CASE("fold_rows: lane r is the fold of row r")
+{
+    std::array<D, rows> x;
+    for (std::size_t r = 0; r < rows; ++r) {
+        std::array<double, rows> values;
+        for (std::size_t i = 0; i < rows; ++i) {
+            values[i] = std::exp2(static_cast<double>(i)) * static_cast<double>(r + 1);
+        }
+        x[r] = D::load_unaligned(values.data());
+    }
+    const auto sums = lanes_of(fold_rows(x, [](const D& a, const D& b) { return D(a + b); }));
+    const auto largest = lanes_of(fold_rows(x, [](const D& a, const D& b) { return larger(a, b); }));
+    for (std::size_t r = 0; r < rows; ++r) {
+        CHECK(sums[r] == (std::exp2(static_cast<double>(rows)) - 1) * static_cast<double>(r + 1));
+        CHECK(largest[r] == std::exp2(static_cast<double>(rows - 1)) * static_cast<double>(r + 1));
+    }
+}
+
+TEST_CASE("sum_rows: the rounding errors of a row's sum are kept")
+{
+    std::array<sd::kernel::pair<D>, rows> x;
+    for (std::size_t r = 0; r < rows; ++r) {
+        std::array<double, rows> values;
+        values.fill(0x1p-60 * static_cast<double>(r + 1));
+        values[0] = 1;
+        x[r] = {D::load_unaligned(values.data()), D(0x1p-80)};
+    }
+    const auto sum = sum_rows(x);
+    const auto high = lanes_of(sum.high);
+    const auto low = lanes_of(sum.low);
+    for (std::size_t r = 0; r < rows; ++r) {
+        CHECK(high[r] == 1);
+        CHECK(low[r] == 0x1p-60 * static_cast<double>((r + 1) * (rows - 1)) + 0x1p-80 * static_cast<double>(rows));
+    }
+}
+
+TEST_CASE("widen_halves: every lane exactly, the lower half first")
+{
+    std::array<float, 2 * rows> values;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        values[i] = 0.1f * static_cast<float>(i) - 1;
+    }
+    const auto wide = widen_halves(batch<arch, float>::load_unaligned(values.data()));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        CHECK(lanes_of(wide[i / rows])[i % rows] == static_cast<double>(values[i]));
+    }
+}
+
+TEST_CASE_TEMPLATE("row_summation: sum, squares and the smallest magnitude but 0 at every length", T, float,
+                   xtl::half_float, sd::bfloat16)
+{
+    for (std::size_t count = 1; count <= 17 * rows + 1; ++count) {
+        // on the heap, for the address sanitizer to watch the end; all numbers and their sums are exact
+        const auto x = std::make_unique<T[]>(count);
+        double sum = 0;
+        double squares = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            const double value = i % 7 == 0 ? 0 : i % 7 == 6 ? -0.5 : static_cast<double>(i % 7) - 3.25;
+            x[i] = to_storage<T>(static_cast<float>(value));
+            sum += value;
+            squares += value * value;
+        }
+        const auto check = [&](const row_sums<arch>& found) {
+            CHECK(total(found.sum.high) + total(found.sum.low) == sum);
+            CHECK(total(found.squares) == squares);
+            std::int64_t smallest = std::numeric_limits<std::int64_t>::max();
+            for (const std::int64_t lane : lanes_of(found.smallest)) {
+                smallest = std::min(smallest, lane);
+            }
+            const float magnitude = count == 1   ? -1
+                                    : count == 2 ? 2.25f
+                                    : count == 3 ? 1.25f
+                                    : count < 7  ? 0.25f
+                                                 : 0.25f;
+            CHECK(smallest == (count == 1 ? std::int64_t{std::numeric_limits<std::uint32_t>::max()}
+                                          : 2 * std::int64_t{std::bit_cast<std::int32_t>(magnitude)} - 1));
+        };
+        check(sums_of<true, join_kind::plain>(x.get(), count));
+        check(sums_of<true, join_kind::paired>(x.get(), count));
+        CHECK(total(sums_of<false, join_kind::plain>(x.get(), count).squares) == squares);
+    }
+}
+
+TEST_CASE("row_summation: paired chains keep what a sum of them loses")
+{
+    std::vector<float> x(16 * rows, 0x1p-30f);
+    std::fill_n(x.begin(), 2 * rows, 0x1p30f); // the first two chains'
+    const auto found = sums_of<true, join_kind::paired>(x.data(), x.size());
+    CHECK(lanes_of(found.sum.high)[0] == 0x1p31);
+    CHECK(lanes_of(found.sum.low)[0] == 8 * 0x1p-30); // those of the other two
+    CHECK(lanes_of(found.largest_squares)[0] == 0x1p60);
+}

@@ -9,6 +9,7 @@
 #include <scaledot/channels.hpp>
 #include <scaledot/diagnostics.hpp>
 #include <scaledot/executor.hpp>
+#include <scaledot/head_summary.hpp>
 #include <scaledot/headroom.hpp>
 #include <scaledot/key_mass.hpp>
 #include <scaledot/kv_cache.hpp>

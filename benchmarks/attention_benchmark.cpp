@@ -8,21 +8,19 @@
 #include <scaledot/scaledot.hpp>
 
 #include "peers/peer.hpp"
+#include "support/arguments.hpp"
 #include "support/machine.hpp"
 
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <functional>
-#include <iostream>
 #include <map>
 #include <random>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -351,60 +349,11 @@ std::vector<case_to_measure> all_cases()
     return cases;
 }
 
-/// Takes a flag out of the arguments; whether it was there.
-bool take_flag(int& argc, char** argv, std::string_view flag)
-{
-    char** const end = std::remove_if(argv + 1, argv + argc, [&](const char* argument) { return argument == flag; });
-    const int kept = static_cast<int>(end - argv);
-    return kept != std::exchange(argc, kept);
-}
-
-/// Takes --threads N or --threads=N out of the arguments.
-int take_threads(int& argc, char** argv)
-{
-    int threads = 1;
-    int kept = 1;
-    for (int i = 1; i < argc; ++i) {
-        const std::string_view argument = argv[i];
-        if (argument != "--threads" && !argument.starts_with("--threads=")) {
-            argv[kept++] = argv[i];
-            continue;
-        }
-        const std::string_view value = argument != "--threads" ? argument.substr(10) : i + 1 < argc ? argv[++i] : "";
-        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), threads);
-        if (error != std::errc() || end != value.data() + value.size() || threads < 1) {
-            std::cerr << "--threads takes a positive number\n";
-            std::exit(2);
-        }
-    }
-    argc = kept;
-    return threads;
-}
-
-void hold_to_threads(int threads)
-{
-#if defined(_OPENMP)
-    omp_set_dynamic(0);
-    omp_set_num_threads(threads);
-#else
-    if (threads != 1) {
-        std::cerr << "built without OpenMP: one thread only\n";
-        std::exit(2);
-    }
-#endif
-}
-
 } // namespace
 
 int main(int argc, char** argv)
 {
-    const int threads = take_threads(argc, argv);
-    hold_to_threads(threads);
-    in_cpu_time() = take_flag(argc, argv, "--cpu-time");
-    if (in_cpu_time() && threads != 1) {
-        std::cerr << "--cpu-time is for one thread\n";
-        return 2;
-    }
+    const int threads = take_threads_and_clock(argc, argv);
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
         return 2;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <scaledot/kernel/moments.hpp>
 
-#include "support/mpfr_number.hpp"
+#include "support/mpfr_pairs.hpp"
 
 #include <doctest/doctest.h>
 
@@ -16,35 +16,12 @@
 namespace sd = scaledot;
 using namespace scaledot::kernel;
 using test_support::error_in_ulp;
+using test_support::gaussian;
 using test_support::mpfr_number;
+using test_support::relative_error;
+using test_support::value_of;
 using arch = sd::native_architecture;
 using vector = batch<arch, double>;
-
-namespace {
-
-std::vector<double> gaussian(std::size_t length, double mean, double standard_deviation)
-{
-    std::mt19937_64 engine(length);
-    std::normal_distribution<double> normal(mean, standard_deviation);
-    std::vector<double> x(length);
-    for (auto& value : x) {
-        value = normal(engine);
-    }
-    return x;
-}
-
-mpfr_number value_of(const sd::kernel::pair<double>& x)
-{
-    return mpfr_number(x.high) + mpfr_number(x.low);
-}
-
-/// How far a pair is from the exact number, relative to it.
-double relative_error(const sd::kernel::pair<double>& x, const mpfr_number& exact)
-{
-    return (abs(value_of(x) - exact) / abs(exact)).to_double();
-}
-
-} // namespace
 
 TEST_CASE("for_each_vector: every element once, in order, the rest of the last vector 0")
 {

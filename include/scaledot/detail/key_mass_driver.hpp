@@ -8,9 +8,7 @@
 #include <scaledot/detail/attention_problem.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/scores_driver.hpp>
-#include <scaledot/detail/scratch.hpp>
 #include <scaledot/detail/view.hpp>
-#include <scaledot/executor.hpp>
 #include <scaledot/kernel/partial.hpp>
 
 #include <algorithm>
@@ -54,7 +52,6 @@ void visit_probabilities(const Q& q, const K& k, const attention_options& option
     check_attention_type<K>();
     using Arch = native_architecture;
     using T = arithmetic_t<element_of<Q>, element_of<K>>;
-    using worker = scores_worker<Arch, T, element_of<Q>, element_of<K>>;
     input<Q> query(q, reading::later);
     input<K> key(k, reading::later);
     const attention_plan plan = plan_attention(query.view(), key.view(), options);
@@ -67,31 +64,16 @@ void visit_probabilities(const Q& q, const K& k, const attention_options& option
 
     const std::size_t heads = checked_product(plan.batch, plan.key_heads, "batch * heads");
     const std::size_t rows = checked_product(plan.group(), plan.queries, "the rows of a head");
-    const double work =
-        static_cast<double>(rows) * static_cast<double>(plan.keys) * static_cast<double>(plan.head_size);
-    const std::size_t parts = part_count(heads, work);
-    const auto make_worker = [&](scratch& memory) {
-        return worker(plan, head_view<const element_of<Q>>{query.view()}, head_view<const element_of<K>>{key.view()},
-                      memory);
-    };
-    scratch counting;
-    make_worker(counting);
-    const std::size_t bytes = counting.bytes();
-    const scratch_lease lease(checked_product(bytes, parts, "scratch memory"));
-    run_ranges(heads, parts, [&](std::size_t part, std::size_t first, std::size_t last) {
-        scratch memory(lease.data() + part * bytes);
-        worker w = make_worker(memory);
-        for (std::size_t head = first; head < last; ++head) {
-            for (std::size_t begin = 0; begin < rows; begin += run_rows<Arch, T>) {
-                w.visit(head, begin, std::min(begin + run_rows<Arch, T>, rows), score_stage::probabilities,
-                        [&](std::size_t entry, const row_place& place, T* scores) {
-                            const auto excluded = std::count_if(scores, scores + plan.keys, [](T score) {
-                                return kernel::is_negative_infinity_bits(score);
-                            });
-                            probabilities_of_row<Arch>(scores, plan.keys, plan.sink(place.head));
-                            use(plan, entry, place, plan.keys - static_cast<std::size_t>(excluded), scores);
-                        });
-            }
+    share_rows_of_scores(plan, query.view(), key.view(), heads, rows, [&](auto& worker, std::size_t head) {
+        for (std::size_t begin = 0; begin < rows; begin += run_rows<Arch, T>) {
+            worker.visit(head, begin, std::min(begin + run_rows<Arch, T>, rows), score_stage::probabilities,
+                         [&](std::size_t entry, const row_place& place, T* scores) {
+                             const auto excluded = std::count_if(scores, scores + plan.keys, [](T score) {
+                                 return kernel::is_negative_infinity_bits(score);
+                             });
+                             probabilities_of_row<Arch>(scores, plan.keys, plan.sink(place.head));
+                             use(plan, entry, place, plan.keys - static_cast<std::size_t>(excluded), scores);
+                         });
         }
     });
 }

@@ -126,6 +126,32 @@ private:
     T* rows_;
 };
 
+/// Calls work(worker, item) for each of `items`, which are shared out over threads; each thread has a worker of its
+/// own. An item is some `rows` rows of scores.
+template <class Q, class K, class Work>
+void share_rows_of_scores(const attention_plan& plan, const strided_view<const Q>& q, const strided_view<const K>& k,
+                          std::size_t items, std::size_t rows, const Work& work)
+{
+    using worker = scores_worker<native_architecture, arithmetic_t<Q, K>, Q, K>;
+    const double operations =
+        static_cast<double>(rows) * static_cast<double>(plan.keys) * static_cast<double>(plan.head_size);
+    const std::size_t parts = part_count(items, operations);
+    const auto make_worker = [&](scratch& memory) {
+        return worker(plan, head_view<const Q>{q}, head_view<const K>{k}, memory);
+    };
+    scratch counting;
+    make_worker(counting);
+    const std::size_t bytes = counting.bytes();
+    const scratch_lease lease(checked_product(bytes, parts, "scratch memory"));
+    run_ranges(items, parts, [&](std::size_t part, std::size_t first, std::size_t last) {
+        scratch memory(lease.data() + part * bytes);
+        worker w = make_worker(memory);
+        for (std::size_t item = first; item < last; ++item) {
+            work(w, item);
+        }
+    });
+}
+
 template <class Out, class Q, class K>
 void scores_into(Out& out, const Q& q, const K& k, score_stage stage, const attention_options& options)
 {
@@ -134,7 +160,6 @@ void scores_into(Out& out, const Q& q, const K& k, score_stage stage, const atte
     check_attention_type<Out>();
     using Arch = native_architecture;
     using T = arithmetic_t<element_of<Q>, element_of<K>>;
-    using worker = scores_worker<Arch, T, element_of<Q>, element_of<K>>;
     input<Q> query(q, reading::later);
     input<K> key(k, reading::later);
     const attention_plan plan = plan_attention(query.view(), key.view(), options);
@@ -154,24 +179,9 @@ void scores_into(Out& out, const Q& q, const K& k, score_stage stage, const atte
     const std::size_t runs = blocks_of(rows_of_head, run_rows<Arch, T>);
     const std::size_t items =
         checked_product(checked_product(plan.batch, plan.key_heads, "batch * heads"), runs, "runs");
-    const double work =
-        static_cast<double>(run_rows<Arch, T>) * static_cast<double>(plan.keys) * static_cast<double>(plan.head_size);
-    const std::size_t parts = part_count(items, work);
-    const auto make_worker = [&](scratch& memory) {
-        return worker(plan, head_view<const element_of<Q>>{query.view()}, head_view<const element_of<K>>{key.view()},
-                      memory);
-    };
-    scratch counting;
-    make_worker(counting);
-    const std::size_t bytes = counting.bytes();
-    const scratch_lease lease(checked_product(bytes, parts, "scratch memory"));
-    run_ranges(items, parts, [&](std::size_t part, std::size_t first, std::size_t last) {
-        scratch memory(lease.data() + part * bytes);
-        worker w = make_worker(memory);
-        for (std::size_t item = first; item < last; ++item) {
-            const std::size_t begin = item % runs * run_rows<Arch, T>;
-            w.write(item / runs, begin, std::min(begin + run_rows<Arch, T>, rows_of_head), stage, rows);
-        }
+    share_rows_of_scores(plan, query.view(), key.view(), items, run_rows<Arch, T>, [&](auto& worker, std::size_t item) {
+        const std::size_t begin = item % runs * run_rows<Arch, T>;
+        worker.write(item / runs, begin, std::min(begin + run_rows<Arch, T>, rows_of_head), stage, rows);
     });
     result.commit();
 }

@@ -206,6 +206,21 @@ TEST_CASE("attention_diagnostics: a saturated row keeps the digits of its entrop
     }
 }
 
+TEST_CASE("attention_diagnostics: maxima beyond what is summed in one pass, before, among and after such that are not")
+{
+    // Rows of spread 80: their maxima pass 128 in some block, or in none.
+    const auto q = gaussians<float, 3>({2, 40, 16}, 301, 1);
+    const auto k = gaussians<float, 3>({2, 1500, 16}, 302);
+    check_attention(q, k, {.scale = 20.0});
+    check_attention(q, k, {.scale = 8.0});
+    // A score far below all others, in the first block or a later one.
+    auto far = k;
+    for (const std::size_t place : std::initializer_list<std::size_t>{5, 700}) {
+        far(0, place, 3) = 1e7f;
+        check_attention(q, far, {});
+    }
+}
+
 TEST_CASE("attention_diagnostics: ties share the largest probability")
 {
     const auto q = filled<float, 2>({1, 1}, 1);

@@ -315,22 +315,25 @@ private:
         using bound = kernel::summable_scores<T>;
         const T reference = *chunk.row(row + slot).maximum;
         kernel::score_sums<Arch, T>& sums = observed_[row + slot];
-        sums.raise(reference - before_[slot], kept_[slot]);
         const bool all_visible = !kernel::is_negative_infinity_bits(minima_[slot]);
         const T smallest = all_visible ? minima_[slot] : kernel::smallest_visible<Arch>(scores, width);
+        const bool holds_reference = factor * maxima_[slot] == reference;
         const bool summable = !kernel::has_nan_bits(reference) && std::abs(reference) <= bound::highest &&
-                              factor * smallest >= bound::lowest;
+                              factor * smallest >= bound::lowest && (holds_reference || sums.count > 0);
         if (!summable) {
-            kernel::merge(*chunk.row(row + slot).statistics,
-                          kernel::statistics_of_scaled_block<Arch>(scores, width, factor));
+            kernel::score_statistics& statistics = *chunk.row(row + slot).statistics;
+            kernel::merge(statistics, sums.statistics(before_[slot]));
+            sums = {};
+            kernel::merge(statistics, kernel::statistics_of_scaled_block<Arch>(scores, width, factor));
             return weigh_row(scores, width, factor, reference, before);
         }
+        sums.raise(reference - before_[slot], kept_[slot]);
         const kernel::block_extent<T> extent{maxima_[slot], smallest};
         const auto weigh = [&]<bool AllVisible, bool HoldsReference>() {
             return kernel::weigh_row_into<value_step, AllVisible, HoldsReference>(sums, scores, width, factor,
                                                                                   reference, extent, before);
         };
-        if (factor * maxima_[slot] == reference) {
+        if (holds_reference) {
             return all_visible ? weigh.template operator()<true, true>() : weigh.template operator()<false, true>();
         }
         return all_visible ? weigh.template operator()<true, false>() : weigh.template operator()<false, false>();

@@ -83,8 +83,8 @@ inline bool has_finite_bits(double x)
     return (std::bit_cast<std::int64_t>(x) & exponent_mask<double>) != exponent_mask<double>;
 }
 
-/// Mean and deviation in double, of scores so far apart that their sums leave the range of T. (Beyond 1e154, where the
-/// squares leave double's, the deviation is +inf.)
+/// Mean and deviation in double, of scores so far apart that sums in T lose the digits of the mean, or leave the range
+/// of T. (Beyond 1e154, where the squares leave double's, the deviation is +inf.)
 template <class T>
 void wide_moments(score_statistics& result, const T* scores, std::size_t count)
 {
@@ -164,7 +164,9 @@ score_statistics statistics_of_block(const T* scores, std::size_t count)
     result.minimum = -static_cast<double>(largest_lane(B(-smallest)));
     result.mean = result.maximum - mean_fall;
     result.deviation = static_cast<double>(sum_of_lanes(deviation));
-    if (!has_finite_bits(result.mean) || !has_finite_bits(result.deviation)) {
+    constexpr double far_apart = 256;
+    if (!has_finite_bits(result.mean) || !has_finite_bits(result.deviation) ||
+        result.maximum - result.minimum > far_apart) {
         wide_moments(result, scores, count);
     }
     result.rest = others + static_cast<double>(sum_of_lanes(rest));

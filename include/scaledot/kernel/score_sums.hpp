@@ -69,7 +69,8 @@ template <class T>
 inline constexpr T power_scale = sizeof(T) == 4 ? T(0x1p100) : T(0x1p900);
 
 /// Of visible scores s, with z = s - r for the row's running reference r, and w = e^z. The scores that are the
-/// reference are `ties`, each of weight 1, and in no other sum of weights.
+/// reference are `ties`, each of weight 1, and in no other sum of weights;
+/// there is at least one, unless there are no scores.
 template <class Arch, class T>
 struct score_sums {
     using B = batch<Arch, T>;

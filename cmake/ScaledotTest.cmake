@@ -19,7 +19,10 @@ endif()
 # Attention takes longer to compile than the tests that call it, so those built with the same flags share it:
 # tests/support/attention_instances.hpp.
 set(SCALEDOT_ATTENTION_TESTS "^(attention.*|conformance|diagnostics|kv_cache|merge|scores|split_heads)_test$")
-set(SCALEDOT_CALLER_FLAGS "" CACHE STRING "More flags for the tests themselves that share attention's instantiations")
+# Under sanitizers these are compiled without optimisation: they run for less long than they would be optimised.
+set(SCALEDOT_CALLER_TESTS
+    "^(attention_.*|conformance|diagnostics|key_mass|kv_cache|merge|scores|split_heads|softmax|softmax_driver|layer_norm|rms_norm)_test$")
+set(SCALEDOT_CALLER_FLAGS "" CACHE STRING "More flags for the tests that mostly call the library")
 
 function(scaledot_share_attention name)
     string(MAKE_C_IDENTIFIER "attention_instances${ARGN}" instances)
@@ -31,9 +34,6 @@ function(scaledot_share_attention name)
     target_link_libraries(${name} PRIVATE ${instances})
     target_compile_options(${name} PRIVATE
         "SHELL:-include ${CMAKE_CURRENT_SOURCE_DIR}/support/attention_instances.hpp")
-    if(NOT name MATCHES "^attention_test") # it computes for minutes itself, in its oracle
-        target_compile_options(${name} PRIVATE ${SCALEDOT_CALLER_FLAGS})
-    endif()
 endfunction()
 
 function(scaledot_add_test_program name file)
@@ -46,6 +46,9 @@ function(scaledot_add_test_program name file)
     # The instruction sets that attention_test alone is built for have nothing to share.
     if(stem MATCHES "${SCALEDOT_ATTENTION_TESTS}" AND NOT name MATCHES "[.](sse2|avx2|fast_math)$")
         scaledot_share_attention(${name} ${ARGN})
+    endif()
+    if(stem MATCHES "${SCALEDOT_CALLER_TESTS}")
+        target_compile_options(${name} PRIVATE ${SCALEDOT_CALLER_FLAGS})
     endif()
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES TIMEOUT 600)

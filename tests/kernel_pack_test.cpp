@@ -234,8 +234,8 @@ TEST_CASE_TEMPLATE("score_tile_of_rows: keys as they lie give the bits of packed
     using T = arithmetic<step>;
     constexpr std::size_t keys = width<step>;
     constexpr std::size_t at_once = kernel::transposed_at_once<typename step::element, storage> * step::depth;
-    for (const std::size_t size :
-         {at_once, 5 * at_once, 4 * step::lanes * step::depth, 9 * step::lanes * step::depth}) {
+    constexpr std::size_t copied_at_once = 256 / sizeof(storage);
+    for (const std::size_t size : {at_once, 5 * at_once, copied_at_once, 2 * copied_at_once + 3 * at_once}) {
         const auto apart = static_cast<std::ptrdiff_t>(size);
         for (const std::ptrdiff_t stride : {apart, apart + 3, -apart}) {
             const marked_rows<storage> rows(keys, size, stride);

@@ -99,7 +99,7 @@ bool near(double computed, double exact, double scale)
 }
 
 template <class Diagnostics>
-void check_row(const Diagnostics& d, std::size_t row, const exact_figures& exact)
+void check_row(const Diagnostics& d, std::size_t row, const exact_figures& exact, double moment_error = mean_error)
 {
     CAPTURE(row);
     const auto at = [row](const auto& figure) { return static_cast<double>(figure.data()[row]); };
@@ -107,9 +107,9 @@ void check_row(const Diagnostics& d, std::size_t row, const exact_figures& exact
     CHECK(at(d.visible_keys) == exact.count);
     CHECK(at(d.max_logit) == exact.largest);
     CHECK(at(d.min_logit) == exact.smallest);
-    CHECK(std::abs(at(d.logit_mean) - exact.mean) <= mean_error * exact.magnitude);
+    CHECK(std::abs(at(d.logit_mean) - exact.mean) <= moment_error * exact.magnitude);
     CHECK(std::abs(at(d.logit_standard_deviation) - exact.deviation) <=
-          mean_error * (exact.deviation + exact.magnitude));
+          moment_error * (exact.deviation + exact.magnitude));
     CHECK(near(at(d.lse), exact.lse, scale));
     CHECK(near(at(d.entropy), exact.entropy, 1));
     CHECK(near(at(d.effective_keys), std::exp(exact.entropy), 1));
@@ -120,7 +120,8 @@ void check_row(const Diagnostics& d, std::size_t row, const exact_figures& exact
 
 /// All rows of attention's diagnostics against the figures of attention's scores.
 template <class T, std::size_t N>
-void check_attention(const dense<T, N>& q, const dense<T, N>& k, const sd::attention_options& options)
+void check_attention(const dense<T, N>& q, const dense<T, N>& k, const sd::attention_options& options,
+                     double moment_error = mean_error)
 {
     const auto diagnostics = sd::attention_diagnostics(q, k, options);
     const auto scores = sd::attention_scores(q, k, sd::score_stage::masked, options);
@@ -137,7 +138,8 @@ void check_attention(const dense<T, N>& q, const dense<T, N>& k, const sd::atten
         }
         REQUIRE(!visible.empty());
         const bool with_sink = !options.sinks.empty();
-        check_row(diagnostics, row, {visible, with_sink ? options.sinks[row / queries % heads] : 0, with_sink});
+        check_row(diagnostics, row, {visible, with_sink ? options.sinks[row / queries % heads] : 0, with_sink},
+                  moment_error);
     }
 }
 
@@ -213,11 +215,12 @@ TEST_CASE("attention_diagnostics: maxima beyond what is summed in one pass, befo
     const auto k = gaussians<float, 3>({2, 1500, 16}, 302);
     check_attention(q, k, {.scale = 20.0});
     check_attention(q, k, {.scale = 8.0});
-    // A score far below all others, in the first block or a later one.
+    // A score far below all others, in the first block or a later one. Beside it the others lose digits in the sums,
+    // which have up to 256 terms a lane: the error is that of the other figures.
     auto far = k;
     for (const std::size_t place : std::initializer_list<std::size_t>{5, 700}) {
         far(0, place, 3) = 1e7f;
-        check_attention(q, far, {});
+        check_attention(q, far, {}, diagnostics_error);
     }
 }
 

@@ -34,13 +34,10 @@ template <detail::tensor Q, detail::tensor K>
 auto key_mass(const Q& q, const K& k, const attention_options& options = {})
 {
     using T = detail::statistic_t<Q, K>;
-    detail::aligned_buffer<double> sums;
     auto mass = detail::make_key_output<Q, T>(q, k);
-    const auto make = [&](const detail::attention_plan&) {
-        sums = detail::aligned_buffer<double>(mass.size());
-        std::fill_n(sums.data(), mass.size(), 0.0);
-    };
-    detail::visit_probabilities(q, k, options, make,
+    detail::aligned_buffer<double> sums(mass.size());
+    std::fill_n(sums.data(), mass.size(), 0.0);
+    detail::visit_probabilities(q, k, options,
                                 [&](const detail::attention_plan& plan, std::size_t entry,
                                     const detail::row_place& place, std::size_t, const auto* probabilities) {
                                     double* const sum = sums.data() + (entry * plan.heads + place.head) * plan.keys;
@@ -67,9 +64,9 @@ auto share_of_keys_below(const Q& q, const K& k, double threshold, const attenti
     if (!detail::is_non_negative(threshold) || threshold > 1) {
         detail::reject("threshold", threshold, "between 0 and 1");
     }
-    auto share = detail::make_key_share_output<Q, T>(q);
+    auto share = detail::make_row_output<Q, T>(q);
     detail::visit_probabilities(
-        q, k, options, [](const detail::attention_plan&) {},
+        q, k, options,
         [&](const detail::attention_plan& plan, std::size_t entry, const detail::row_place& place, std::size_t visible,
             const auto* probabilities) {
             const auto below = [&](auto p) { return static_cast<double>(p) < threshold; };

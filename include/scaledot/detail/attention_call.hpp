@@ -31,15 +31,21 @@ shape_vector row_shape(const strided_view<T>& q)
     return without_axis(q.shape, q.rank() - 1);
 }
 
+/// Checks an array that the shape of an output is made from.
+template <class E>
+void require_attention_array(const char* argument, const E& array)
+{
+    check_attention_type<E>();
+    if (array.dimension() < 2) {
+        reject(text("the rank of ", argument), array.dimension(), "2 or more: [..., heads, length, head size]");
+    }
+}
+
 template <class Q, class V>
 auto make_attention_output(const Q& q, const V& v)
 {
-    check_attention_type<Q>();
-    check_attention_type<V>();
-    if (q.dimension() < 2 || v.dimension() < 2) {
-        reject(q.dimension() < 2 ? "the rank of q" : "the rank of v", std::min(q.dimension(), v.dimension()),
-               "2 or more: [..., heads, length, head size]");
-    }
+    require_attention_array("q", q);
+    require_attention_array("v", v);
     shape_vector shape(q.shape().begin(), q.shape().end());
     shape[shape.size() - 1] = static_cast<std::size_t>(v.shape()[v.dimension() - 1]);
     return make_like<Q, element_of<Q>>(shape);
@@ -48,6 +54,7 @@ auto make_attention_output(const Q& q, const V& v)
 template <class Q, class T>
 auto make_row_output(const Q& q)
 {
+    require_attention_array("q", q);
     constexpr std::size_t rank = rank_of<Q>;
     const shape_vector shape(q.shape().begin(), q.shape().end());
     return make_like < Q, T, rank == dynamic_rank ? rank : rank - 1 > (without_axis(shape, shape.size() - 1));

@@ -36,10 +36,7 @@ template <template <class, class> class Diagnostics, class Q, class... Others>
 auto make_diagnostics(const Q& q)
 {
     (check_attention_type<Others>(), ...);
-    check_attention_type<Q>();
-    if (q.dimension() < 2) {
-        reject("the rank of q", q.dimension(), "2 or more: [..., heads, length, head size]");
-    }
+    require_attention_array("q", q);
     constexpr std::size_t rank = rank_of<Q>;
     const shape_vector shape(q.shape().begin(), q.shape().end());
     return make_figures < Diagnostics, Q, statistic_t<Q, Others...>,

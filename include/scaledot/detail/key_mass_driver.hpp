@@ -20,33 +20,18 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 template <class Q, class T, class K>
 auto make_key_output(const Q& q, const K& k)
 {
-    check_attention_type<Q>();
-    check_attention_type<K>();
-    if (q.dimension() < 2 || k.dimension() < 2) {
-        reject(q.dimension() < 2 ? "the rank of q" : "the rank of k", std::min(q.dimension(), k.dimension()),
-               "2 or more: [..., heads, length, head size]");
-    }
+    require_attention_array("q", q);
+    require_attention_array("k", k);
     constexpr std::size_t rank = rank_of<Q>;
     shape_vector shape = without_axis(shape_vector(q.shape().begin(), q.shape().end()), q.dimension() - 1);
     shape[shape.size() - 1] = static_cast<std::size_t>(k.shape()[k.dimension() - 2]);
     return make_like < Q, T, rank == dynamic_rank ? rank : rank - 1 > (shape);
 }
 
-/// An array of q's kind, [batch..., heads, queries].
-template <class Q, class T>
-auto make_key_share_output(const Q& q)
-{
-    check_attention_type<Q>();
-    if (q.dimension() < 2) {
-        reject("the rank of q", q.dimension(), "2 or more: [..., heads, length, head size]");
-    }
-    return make_row_output<Q, T>(q);
-}
-
 /// Calls use(plan, entry, place, visible keys, probabilities) for each row of attention, those of one query head in
-/// order and on one thread. `make(plan)` is called first, once all arguments are checked.
-template <class Q, class K, class Make, class Use>
-void visit_probabilities(const Q& q, const K& k, const attention_options& options, const Make& make, const Use& use)
+/// order and on one thread.
+template <class Q, class K, class Use>
+void visit_probabilities(const Q& q, const K& k, const attention_options& options, const Use& use)
 {
     check_attention_type<Q>();
     check_attention_type<K>();
@@ -55,7 +40,6 @@ void visit_probabilities(const Q& q, const K& k, const attention_options& option
     input<Q> query(q, reading::later);
     input<K> key(k, reading::later);
     const attention_plan plan = plan_attention(query.view(), key.view(), options);
-    make(plan);
     if (plan.batch == 0 || plan.heads == 0 || plan.queries == 0) {
         return;
     }

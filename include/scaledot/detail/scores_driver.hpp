@@ -22,12 +22,8 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 template <class Q, class K>
 auto make_score_output(const Q& q, const K& k)
 {
-    check_attention_type<Q>();
-    check_attention_type<K>();
-    if (q.dimension() < 2 || k.dimension() < 2) {
-        reject(q.dimension() < 2 ? "the rank of q" : "the rank of k", std::min(q.dimension(), k.dimension()),
-               "2 or more: [..., heads, length, head size]");
-    }
+    require_attention_array("q", q);
+    require_attention_array("k", k);
     shape_vector shape(q.shape().begin(), q.shape().end());
     shape[shape.size() - 1] = static_cast<std::size_t>(k.shape()[k.dimension() - 2]);
     return make_like<Q, element_of<Q>>(shape);

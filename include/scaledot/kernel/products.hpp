@@ -142,31 +142,31 @@ void value_rows(const typename Step::element* weights, std::size_t weight_stride
                                     output + r * output_stride, output_stride);
             }
         }
-        return;
-    }
-    using tile = register_tile<typename Step::arch, T>;
-    constexpr std::size_t vectors = Rows <= 2 ? 2 * tile::vectors : tile::vectors;
-    const bool ask = Rows <= 2;
-    std::size_t v = 0;
-    for (; v + vectors <= value_vectors; v += vectors) {
-        value_tile<Step, Rows, vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
-                                        output + v * Step::lanes, output_stride, ask && v == 0);
-    }
-    const auto rest = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
-        if ((value_vectors - v) & Vectors) {
-            value_tile<Step, Rows, Vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
-                                            output + v * Step::lanes, output_stride);
-            v += Vectors;
+    } else {
+        using tile = register_tile<typename Step::arch, T>;
+        constexpr std::size_t vectors = Rows <= 2 ? 2 * tile::vectors : tile::vectors;
+        const bool ask = Rows <= 2;
+        std::size_t v = 0;
+        for (; v + vectors <= value_vectors; v += vectors) {
+            value_tile<Step, Rows, vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
+                                            output + v * Step::lanes, output_stride, ask && v == 0);
         }
-    };
-    static_assert(vectors <= 8);
-    if constexpr (vectors > 4) {
-        rest(std::integral_constant<std::size_t, 4>{});
+        const auto rest = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
+            if ((value_vectors - v) & Vectors) {
+                value_tile<Step, Rows, Vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps,
+                                                kept, output + v * Step::lanes, output_stride);
+                v += Vectors;
+            }
+        };
+        static_assert(vectors <= 8);
+        if constexpr (vectors > 4) {
+            rest(std::integral_constant<std::size_t, 4>{});
+        }
+        if constexpr (vectors > 2) {
+            rest(std::integral_constant<std::size_t, 2>{});
+        }
+        rest(std::integral_constant<std::size_t, 1>{});
     }
-    if constexpr (vectors > 2) {
-        rest(std::integral_constant<std::size_t, 2>{});
-    }
-    rest(std::integral_constant<std::size_t, 1>{});
 }
 
 /// The same for one row, with 0 for the values of excluded keys: where values are not all finite, since 0 * inf is NaN.

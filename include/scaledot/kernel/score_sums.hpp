@@ -18,7 +18,7 @@
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
-/// The largest and the smallest score of a row, both -inf for none; NaN where a score is NaN, as largest_score.
+/// The largest and the smallest score of a row, -inf and +inf for none; NaN where a score is NaN, as largest_score.
 template <class T>
 struct score_extremes {
     T largest;

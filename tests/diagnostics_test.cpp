@@ -157,6 +157,17 @@ TEST_CASE_TEMPLATE("attention_diagnostics: the exact figures of the scores, flat
     }
 }
 
+TEST_CASE_TEMPLATE("attention_diagnostics: scales far from 1, whose products are as far the other way", T, float,
+                   double)
+{
+    const auto k = gaussians<T, 4>({1, 1, 300, 16}, 2);
+    for (const double scale : {1e-25, 1e-15, 1e-8, 1e-5, 1e5, 1e8, 1e15, 1e25}) {
+        CAPTURE(scale);
+        check_attention(gaussians<T, 4>({1, 1, 9, 16}, 1, 0.5 / scale), k, {.scale = scale});
+    }
+    check_attention(gaussians<T, 4>({1, 1, 9, 16}, 1), k, {.scale = 0.0});
+}
+
 TEST_CASE("attention_diagnostics: masks, causality, windows, lengths, softcap and grouped heads")
 {
     const auto q = gaussians<float, 4>({2, 4, 9, 16}, 1, 2);

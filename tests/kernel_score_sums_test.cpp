@@ -64,7 +64,7 @@ summed<T> sum_up(std::vector<T> scores, std::size_t block, T factor)
             all_visible ? add.template operator()<true, false>() : add.template operator()<false, false>();
         }
     }
-    return {sums.statistics(references[0]), kernel::sum_of_lanes(weights)};
+    return {sums.statistics(factor, references[0]), kernel::sum_of_lanes(weights)};
 }
 
 template <class T>
@@ -191,5 +191,5 @@ TEST_CASE_TEMPLATE("score_sums: a block of excluded keys, first or last, changes
     std::reverse(scores.begin(), scores.end());
     check_sums(scores, T(1));
     const kernel::score_sums<arch, T> nothing;
-    CHECK(nothing.statistics(minus_infinity_of<T>()).count == 0);
+    CHECK(nothing.statistics(T(1), minus_infinity_of<T>()).count == 0);
 }

@@ -120,7 +120,7 @@ public:
             attend_block(first, std::min(first + kernel::block_keys, end), packed, chunk, carefully);
         }
         for (std::size_t r = 0; with_statistics_ && r < rows(); ++r) {
-            kernel::merge(*chunk.row(r).statistics, observed_[r].statistics(*chunk.row(r).maximum));
+            kernel::merge(*chunk.row(r).statistics, observed_[r].statistics(scores_.factor(), *chunk.row(r).maximum));
         }
         for (std::size_t r = 0; r < rows(); ++r) {
             kernel::close(chunk.row(r), kernel::batch<Arch, T>::load_aligned(sums_ + r * lanes));
@@ -319,10 +319,11 @@ private:
         const T smallest = all_visible ? minima_[slot] : kernel::smallest_visible<Arch>(scores, width);
         const bool holds_reference = factor * maxima_[slot] == reference;
         const bool summable = !kernel::has_nan_bits(reference) && std::abs(reference) <= bound::highest &&
-                              factor * smallest >= bound::lowest && (holds_reference || sums.count > 0);
+                              factor * smallest >= bound::lowest && factor <= bound::largest_factor &&
+                              factor * bound::largest_factor >= T(1) && (holds_reference || sums.count > 0);
         if (!summable) {
             kernel::score_statistics& statistics = *chunk.row(row + slot).statistics;
-            kernel::merge(statistics, sums.statistics(before_[slot]));
+            kernel::merge(statistics, sums.statistics(factor, before_[slot]));
             sums = {};
             kernel::merge(statistics, kernel::statistics_of_scaled_block<Arch>(scores, width, factor));
             return weigh_row(scores, width, factor, reference, before);

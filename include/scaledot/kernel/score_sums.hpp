@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
@@ -56,23 +57,37 @@ T smallest_visible(const T* scores, std::size_t count)
 
 /// Where scores can be summed up as they are weighed: a reference beyond this is known to too few digits behind the
 /// point (weights come from factor * score, the computed score is that rounded), and the squares of scores beyond
-/// `lowest` might leave the range of T.
+/// `lowest` might leave the range of T, as those of scores before a factor far from 1.
 template <class T>
 struct summable_scores {
     static constexpr T highest = sizeof(T) == 4 ? T(128) : T(0x1p30);
     static constexpr T lowest = sizeof(T) == 4 ? T(-0x1p20) : T(-0x1p200);
+    static constexpr T largest_factor = T(0x1p20);
 };
 
 /// Factor of squares and cubes of weights, without which those of a saturated row's weights would vanish; those of
 /// thousands of weights of 1 still fit.
 template <class T>
+inline constexpr int power_exponent = sizeof(T) == 4 ? 100 : 900;
+template <class T>
 inline constexpr T power_scale = sizeof(T) == 4 ? T(0x1p100) : T(0x1p900);
 
-/// Of visible scores s, with z = s - r for the row's running reference r, and w = e^z. The scores that are the
+/// power_scale * x for a normal x >= 0, in an integer addition. What it makes of 0 and of subnormal numbers is below
+/// power_scale times the smallest normal number.
+template <class T, class Arch>
+[[gnu::always_inline]] inline batch<Arch, T> times_power_scale(const batch<Arch, T>& x)
+{
+    using I = batch<Arch, bits_of<T>>;
+    constexpr auto step =
+        static_cast<bits_of<T>>(bits_of<T>(power_exponent<T>) << (std::numeric_limits<T>::digits - 1));
+    return from_bits<T>(I(as_bits(x) + I(step)));
+}
+
+/// Of visible scores s = f x, with z = s - r for the row's running reference r, and w = e^z. The scores that are the
 /// reference are `ties`, each of weight 1, and in no other sum of weights;
 /// there is at least one, unless there are no scores.
 template <class Arch, class T>
-struct score_sums {
+struct score_lanes {
     using B = batch<Arch, T>;
 
     B ties = B(0);
@@ -80,9 +95,23 @@ struct score_sums {
     B drop = B(0);    ///< sum w z
     B squares = B(0); ///< sum w^2, times power_scale
     B cubes = B(0);   ///< sum w^3, times power_scale
-    B shift = B(0);   ///< sum (s - pivot)
-    B spread = B(0);  ///< sum (s - pivot)^2
-    T pivot = 0;      ///< the mean of the first block, so that the squares of no more than a few blocks cancel
+    B shift = B(0);   ///< sum (x - pivot)
+    B spread = B(0);  ///< sum (x - pivot)^2
+};
+
+/// Those sums, and what they are relative to.
+template <class Arch, class T>
+struct score_sums : score_lanes<Arch, T> {
+    using typename score_lanes<Arch, T>::B;
+    using score_lanes<Arch, T>::ties;
+    using score_lanes<Arch, T>::rest;
+    using score_lanes<Arch, T>::drop;
+    using score_lanes<Arch, T>::squares;
+    using score_lanes<Arch, T>::cubes;
+    using score_lanes<Arch, T>::shift;
+    using score_lanes<Arch, T>::spread;
+
+    T pivot = 0; ///< the mean x of the first block, so that the squares of no more than a few blocks cancel
     T smallest = infinity<T>;
     std::size_t count = 0;
 
@@ -102,7 +131,7 @@ struct score_sums {
         ties = B(0);
     }
 
-    score_statistics statistics(T reference) const
+    score_statistics statistics(T factor, T reference) const
     {
         score_statistics result;
         if (count == 0) {
@@ -111,12 +140,13 @@ struct score_sums {
         const auto sum = [](const B& lanes) { return static_cast<double>(sum_of_lanes(lanes)); };
         const double n = static_cast<double>(count);
         const double others = sum(ties) - 1; // maxima beyond the one left out
+        const double f = static_cast<double>(factor);
         const double moved = sum(shift);
         result.count = n;
         result.maximum = static_cast<double>(reference);
         result.minimum = static_cast<double>(smallest);
-        result.mean = static_cast<double>(pivot) + moved / n;
-        result.deviation = std::max(sum(spread) - moved * (moved / n), 0.0);
+        result.mean = f * (static_cast<double>(pivot) + moved / n);
+        result.deviation = f * f * std::max(sum(spread) - moved * (moved / n), 0.0);
         result.rest = others + sum(rest);
         result.drop = -sum(drop);
         result.squares = others + sum(squares) / power_scale<T>;
@@ -158,11 +188,11 @@ typename Step::sum weigh_row_into(score_sums<typename Step::arch, T>& sums, T* s
             mean = mean + visible(score, score);
             present = present + visible(score, B(1));
         }
-        sums.pivot = factor * (sum_of_lanes(mean) / sum_of_lanes(present));
+        sums.pivot = sum_of_lanes(mean) / sum_of_lanes(present);
     }
-    const B minus_pivot(-sums.pivot);
+    const B pivot(sums.pivot);
     B present(0);
-    score_sums<typename Step::arch, T> s = sums;
+    score_lanes<typename Step::arch, T> s = sums;
     auto* const weights = reinterpret_cast<typename Step::element*>(scores);
     for (std::size_t j = 0; j < count; j += Step::lanes) {
         const B score = B::load_unaligned(scores + j);
@@ -178,19 +208,19 @@ typename Step::sum weigh_row_into(score_sums<typename Step::arch, T>& sums, T* s
         }
         s.rest = s.rest + other;
         s.drop = multiply_add(other, z, s.drop);
-        const B square = B(other * B(power_scale<T>)) * other;
+        const B square = times_power_scale<T, typename Step::arch>(other) * other;
         s.squares = s.squares + square;
         s.cubes = multiply_add(square, other, s.cubes);
-        const B deviation = visible(score, multiply_add(score, B(factor), minus_pivot));
+        const B deviation = visible(score, score - pivot);
         s.shift = s.shift + deviation;
         s.spread = multiply_add(deviation, deviation, s.spread);
         if constexpr (!AllVisible) {
             present = present + visible(score, B(1));
         }
     }
-    s.smallest = std::min(s.smallest, factor * extent.smallest);
-    s.count += AllVisible ? count : static_cast<std::size_t>(sum_of_lanes(present));
-    sums = s;
+    static_cast<score_lanes<typename Step::arch, T>&>(sums) = s;
+    sums.smallest = std::min(sums.smallest, factor * extent.smallest);
+    sums.count += AllVisible ? count : static_cast<std::size_t>(sum_of_lanes(present));
     return total;
 }
 

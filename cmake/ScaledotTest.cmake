@@ -21,7 +21,7 @@ endif()
 set(SCALEDOT_ATTENTION_TESTS "^(attention.*|conformance|diagnostics|kv_cache|merge|scores|split_heads)_test$")
 # Under sanitizers these are compiled without optimisation: they run for less long than they would be optimised.
 set(SCALEDOT_CALLER_TESTS
-    "^(attention_.*|conformance|diagnostics|key_mass|kv_cache|merge|scores|split_heads|softmax|softmax_driver|layer_norm|rms_norm)_test$")
+    "^(attention_.*|checkpoint|conformance|diagnostics|kernel_step|key_mass|kv_cache|layer_norm|merge|rms_norm|safetensors.*|scores|softmax|softmax_driver|split_heads|statistics)_test$")
 set(SCALEDOT_CALLER_FLAGS "" CACHE STRING "More flags for the tests that mostly call the library")
 
 function(scaledot_share_attention name)

@@ -77,7 +77,10 @@ struct bfloat16_step {
     }
     [[gnu::always_inline]] static sum multiply_add(const vector& a, const vector& b, const sum& c)
     {
-        return sum(_mm512_dpbf16_ps(c.data, std::bit_cast<__m512bh>(a.data), std::bit_cast<__m512bh>(b.data)));
+        // Reinterpreted, as no call may return a __m512bh: without optimisation, clang 16 loses one that outlives its
+        // basic block, and sanitizers put a block's end between any two calls.
+        const __m512i x = a.data, y = b.data;
+        return sum(_mm512_dpbf16_ps(c.data, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(y)));
     }
     [[gnu::always_inline]] static vector without(const vector& b, const bool* excluded)
     {

@@ -2,13 +2,14 @@
 # The ways tests are built, mostly instruction sets, and which of them this machine can run.
 include_guard()
 
-set(SCALEDOT_TEST_VARIANTS sse2 avx2 avx512 native fast_math CACHE STRING
+set(SCALEDOT_TEST_VARIANTS sse2 avx2 avx512 native fast_math dispatched CACHE STRING
     "Which variants of the tests that have any are built, each where the machine can run it; empty: the flags of the build")
 
 # Options come after the build's own flags, so an instruction set starts from the baseline whatever those say.
 set(SCALEDOT_FLAGS_sse2 -march=x86-64)
 set(SCALEDOT_FLAGS_avx2 ${SCALEDOT_FLAGS_sse2} -mavx2 -mfma -mf16c)
 set(SCALEDOT_FLAGS_avx512 ${SCALEDOT_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
+set(SCALEDOT_FLAGS_avx512_bf16 ${SCALEDOT_FLAGS_avx512} -mavx512bf16)
 set(SCALEDOT_FLAGS_native -march=native)
 # Compiled and linked like a careless project.
 set(SCALEDOT_FLAGS_fast_math -march=native -ffast-math)
@@ -39,11 +40,16 @@ function(scaledot_says_cpu variable)
 endfunction()
 
 # f16c has no name of its own for __builtin_cpu_supports in every compiler; every processor with AVX2 has it.
+# What the kernels of scaledot::dispatch choose from.
+set(SCALEDOT_DISPATCHED sse2 avx2 avx512 avx512_bf16)
+
 scaledot_says_cpu(condition sse2)
 scaledot_check_architecture(sse2 "${condition}")
 scaledot_says_cpu(condition avx2 fma)
 scaledot_check_architecture(avx2 "${condition}")
 scaledot_says_cpu(condition avx2 fma avx512f avx512bw avx512dq avx512vl avx512cd)
 scaledot_check_architecture(avx512 "${condition}")
+scaledot_says_cpu(condition avx2 fma avx512f avx512bw avx512dq avx512vl avx512cd avx512bf16)
+scaledot_check_architecture(avx512_bf16 "${condition}")
 set(SCALEDOT_RUNS_native TRUE)
 set(SCALEDOT_RUNS_fast_math TRUE)

@@ -8,6 +8,10 @@ install(DIRECTORY include/scaledot DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/licenses/scaledot)
 install(TARGETS scaledot EXPORT scaledotTargets)
 install(EXPORT scaledotTargets NAMESPACE scaledot:: DESTINATION ${package_directory})
+if(SCALEDOT_INSTALL_DISPATCH)
+    install(TARGETS scaledot_dispatch EXPORT scaledotDispatchTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+    install(EXPORT scaledotDispatchTargets NAMESPACE scaledot:: DESTINATION ${package_directory})
+endif()
 
 configure_package_config_file(cmake/scaledotConfig.cmake.in ${PROJECT_BINARY_DIR}/scaledotConfig.cmake
     INSTALL_DESTINATION ${package_directory})

@@ -4,6 +4,8 @@
 #   zone_test.cpp                    zone_test, with the flags of the build
 #   softmax_test.cpp sse2 avx512     softmax_test.sse2 and softmax_test.avx512, those asked for that run here;
 #                                    softmax_test, with the flags of the build, where none of the instruction sets is
+#   merge_test.cpp dispatched        merge_test with scaledot::dispatch, run as merge_test.dispatched.<instruction set>
+#                                    on each of the machine's
 include_guard()
 include(${CMAKE_CURRENT_LIST_DIR}/ScaledotArchitectures.cmake)
 
@@ -36,22 +38,41 @@ function(scaledot_share_attention name)
         "SHELL:-include ${CMAKE_CURRENT_SOURCE_DIR}/support/attention_instances.hpp")
 endfunction()
 
-function(scaledot_add_test_program name file)
+function(scaledot_add_program name file)
     add_executable(${name} ${file})
     target_include_directories(${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
     target_link_libraries(${name} PRIVATE doctest_main $<TARGET_NAME_IF_EXISTS:scaledot_mpfr>)
+endfunction()
+
+function(scaledot_add_program_test name program)
+    add_test(NAME ${name} COMMAND ${program})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 600)
+endfunction()
+
+function(scaledot_add_dispatched_test name file)
+    scaledot_add_program(${name} ${file})
+    target_link_libraries(${name} PRIVATE scaledot::dispatch)
+    foreach(architecture IN LISTS SCALEDOT_DISPATCHED)
+        if(SCALEDOT_RUNS_${architecture})
+            scaledot_add_program_test(${name}.${architecture} ${name})
+            set_tests_properties(${name}.${architecture} PROPERTIES ENVIRONMENT SCALEDOT_ARCHITECTURE=${architecture})
+        endif()
+    endforeach()
+endfunction()
+
+function(scaledot_add_test_program name file)
+    scaledot_add_program(${name} ${file})
     target_compile_options(${name} PRIVATE ${ARGN})
     target_link_options(${name} PRIVATE ${ARGN})
     cmake_path(GET file STEM stem)
-    # The instruction sets that attention_test alone is built for have nothing to share.
-    if(stem MATCHES "${SCALEDOT_ATTENTION_TESTS}" AND NOT name MATCHES "[.](sse2|avx2|fast_math)$")
+    # fast_math, which few are built for, has little to share.
+    if(stem MATCHES "${SCALEDOT_ATTENTION_TESTS}" AND NOT name MATCHES "[.]fast_math$")
         scaledot_share_attention(${name} ${ARGN})
     endif()
     if(stem MATCHES "${SCALEDOT_CALLER_TESTS}")
         target_compile_options(${name} PRIVATE ${SCALEDOT_CALLER_FLAGS})
     endif()
-    add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES TIMEOUT 600)
+    scaledot_add_program_test(${name} ${name})
 endfunction()
 
 function(scaledot_test file)
@@ -65,7 +86,10 @@ function(scaledot_test file)
 
     set(built FALSE)
     foreach(variant IN LISTS ARGN)
-        if(variant IN_LIST SCALEDOT_TEST_VARIANTS AND SCALEDOT_RUNS_${variant})
+        if(variant STREQUAL "dispatched" AND "dispatched" IN_LIST SCALEDOT_TEST_VARIANTS)
+            scaledot_add_dispatched_test(${name}.dispatched ${file})
+            set(built TRUE)
+        elseif(variant IN_LIST SCALEDOT_TEST_VARIANTS AND SCALEDOT_RUNS_${variant})
             scaledot_add_test_program(${name}.${variant} ${file} ${SCALEDOT_FLAGS_${variant}})
             if(NOT variant STREQUAL "fast_math")
                 set(built TRUE)

@@ -51,6 +51,12 @@ public:
         }
     }
 
+    /// Of elements in memory, without a container.
+    template <class T>
+    explicit mask_view(const detail::strided_view<const T>& mask) : view_(mask)
+    {
+    }
+
     explicit operator bool() const { return !std::holds_alternative<std::monostate>(view_); }
 
     /// Its elements are added to scores.

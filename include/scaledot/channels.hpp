@@ -105,10 +105,11 @@ channel_summary summarize_channels(const E& values, const channel_options& optio
         return result;
     }
     result.root_mean_square = std::hypot(result.finite.mean, result.finite.standard_deviation);
-    result.median = quantile(xt::adapt(finite), 0.5);
+    // Qualified: newer versions of xtensor have a quantile of their own.
+    result.median = scaledot::quantile(xt::adapt(finite), 0.5);
     std::transform(finite.begin(), finite.end(), finite.begin(),
                    [&](double value) { return std::abs(value - result.median); });
-    result.median_deviation = quantile(xt::adapt(finite), 0.5);
+    result.median_deviation = scaledot::quantile(xt::adapt(finite), 0.5);
 
     constexpr double gaussian = 1.4826022185056018; // standard deviation over median deviation
     for (std::size_t i = 0; i < all.size(); ++i) {

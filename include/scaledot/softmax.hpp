@@ -6,7 +6,7 @@
 #include <scaledot/detail/check.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/overlap.hpp>
-#include <scaledot/detail/softmax_driver.hpp>
+#include <scaledot/detail/softmax_run.hpp>
 #include <scaledot/detail/view.hpp>
 
 #include <cstddef>
@@ -57,7 +57,7 @@ void softmax_into(Out&& out, const E& x, const softmax_options& options, softmax
     require_shape("out", result.view().shape, in.view().shape, "that of x");
     require_distinct_elements(view_of(out));
     require_apart_or_identical(out, x, "x");
-    run_softmax<native_architecture>(in.view(), result.view(), axis, options.temperature, kind);
+    run_softmax(in.view(), result.view(), axis, options.temperature, kind);
     result.commit();
 }
 
@@ -155,8 +155,7 @@ void logsumexp_into(Out&& out, const E& x, const softmax_options& options = {})
                           "that of x without the axis");
     detail::require_distinct_elements(detail::view_of(out));
     detail::require_apart(out, x, "x");
-    detail::run_softmax<native_architecture>(in.view(), result.view(), axis, options.temperature,
-                                             detail::softmax_output::logsumexp);
+    detail::run_softmax(in.view(), result.view(), axis, options.temperature, detail::softmax_output::logsumexp);
     result.commit();
 }
 

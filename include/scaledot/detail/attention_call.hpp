@@ -4,8 +4,8 @@
 #define SCALEDOT_DETAIL_ATTENTION_CALL_HPP
 
 #include <scaledot/attention_options.hpp>
-#include <scaledot/detail/attention_driver.hpp>
 #include <scaledot/detail/attention_problem.hpp>
+#include <scaledot/detail/attention_run.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/overlap.hpp>
 #include <scaledot/detail/view.hpp>
@@ -109,18 +109,11 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
     require_apart_from_options(out, options);
 
     const head_view<element_of<Out>> rows{result.view()};
-    const std::size_t size = value.view().extent(-1);
-    using T = arithmetic_t<element_of<Q>, element_of<K>, element_of<V>>;
-    const auto finish = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
-        return finish_row<native_architecture>(row, plan.sink(place.head), size,
-                                               rows.row(entry, place.head, place.query));
-    };
-    const auto drive = [&](const auto& finish_each) { // once all is checked
+    const auto run = [&](const row_report& report) { // once all is checked
         query.read();
         key.read(options.key_lengths);
         value.read(options.key_lengths);
-        drive_attention<native_architecture, T, element_of<Q>, element_of<K>, element_of<V>>(
-            plan, {query.view()}, {key.view()}, {value.view()}, true, false, row_receiver<T>(finish_each));
+        run_attention(plan, query.view(), key.view(), value.view(), &rows, false, report);
     };
     if constexpr (with_lse) {
         static_assert(std::is_floating_point_v<element_of<Lse>>, "scaledot: lse needs float or double elements");
@@ -132,14 +125,14 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
         require_apart(lse, v, "v", "lse");
         require_apart(lse, out, "out", "lse");
         require_apart_from_options(lse, options, "lse");
-        const auto finish_both = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
-            *row_element(sums.view(), plan, entry, place) =
-                kernel::in_range<element_of<Lse>>(kernel::lse_of(finish(entry, place, row)));
+        const auto write = [&](std::size_t entry, const row_place& place, const kernel::row_total& total,
+                               const kernel::score_statistics*) {
+            *row_element(sums.view(), plan, entry, place) = kernel::in_range<element_of<Lse>>(kernel::lse_of(total));
         };
-        drive(finish_both);
+        run(row_report(write));
         sums.commit();
     } else {
-        drive(finish);
+        run(row_report());
     }
     result.commit();
 }

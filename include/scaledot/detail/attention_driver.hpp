@@ -334,19 +334,6 @@ void drive_attention(const attention_plan& plan, const head_view<const Q>& q, co
     attention_driver<Arch, T, Q, K, V>(plan, q, k, v, with_values, with_statistics, finish).run();
 }
 
-/// Writes a finished row: output / sum, the sink in the sum. Returns what lse is made of.
-template <class Arch, class T, class O>
-kernel::row_total finish_row(const kernel::partial_row<T>& row, double sink, std::size_t size, O* output)
-{
-    if (kernel::is_negative_infinity_bits(*row.maximum)) {
-        std::fill_n(output, size, kernel::to_storage<O>(T(0)));
-        return {sink, 1, 0};
-    }
-    const kernel::row_total total = kernel::total_of(row, sink);
-    kernel::write_row<Arch>(row, total, size, output);
-    return total;
-}
-
 } // namespace scaledot::inline SCALEDOT_BUILD::detail
 
 #endif

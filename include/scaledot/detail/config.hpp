@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The inline namespace every name of scaledot lives in. It spells how the translation unit is compiled (instruction
-// sets, OpenMP, fast-math), so that units built differently never share a symbol: the linker cannot hand an AVX-512
+// sets, OpenMP, fast-math, whether scaledot::dispatch has its kernels), so that units built differently never share a symbol: the linker cannot hand an AVX-512
 // body to a caller that was built for SSE2. See docs/decisions/0001-one-namespace-per-build.md.
 #ifndef SCALEDOT_DETAIL_CONFIG_HPP
 #define SCALEDOT_DETAIL_CONFIG_HPP
@@ -66,12 +66,18 @@
 #else
 #define SCALEDOT_TOKEN_MATH
 #endif
+#if defined(SCALEDOT_DISPATCH)
+#define SCALEDOT_TOKEN_DISPATCH _dispatch
+#else
+#define SCALEDOT_TOKEN_DISPATCH
+#endif
 
-#define SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i) a##b##c##d##e##f##g##h##i
-#define SCALEDOT_JOIN(a, b, c, d, e, f, g, h, i) SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i)
+#define SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i, j) a##b##c##d##e##f##g##h##i##j
+#define SCALEDOT_JOIN(a, b, c, d, e, f, g, h, i, j) SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i, j)
 /// The namespace of this build: `namespace scaledot::inline SCALEDOT_BUILD { ... }` encloses every header.
 #define SCALEDOT_BUILD                                                                                                 \
     SCALEDOT_JOIN(v0, SCALEDOT_TOKEN_VECTOR, SCALEDOT_TOKEN_FMA, SCALEDOT_TOKEN_F16C, SCALEDOT_TOKEN_BMI,              \
-                  SCALEDOT_TOKEN_VL, SCALEDOT_TOKEN_BF16, SCALEDOT_TOKEN_OPENMP, SCALEDOT_TOKEN_MATH)
+                  SCALEDOT_TOKEN_VL, SCALEDOT_TOKEN_BF16, SCALEDOT_TOKEN_OPENMP, SCALEDOT_TOKEN_MATH,                  \
+                  SCALEDOT_TOKEN_DISPATCH)
 
 #endif

@@ -71,13 +71,13 @@ void diagnose_into(Out&& out, Diagnostics& diagnostics, const Q& q, const K& k, 
                    const attention_options& options)
 {
     constexpr bool with_values = !std::is_same_v<std::decay_t<Out>, no_output>;
-    using T = arithmetic_t<element_of<Q>, element_of<K>, element_of<V>>;
     input<Q> query(q, reading::later);
     input<K> key(k, reading::later);
     const attention_plan plan = plan_attention(query.view(), key.view(), options);
-    const auto write = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
+    const auto write = [&](std::size_t entry, const row_place& place, const kernel::row_total&,
+                           const kernel::score_statistics* statistics) {
         const std::size_t flat = (entry * plan.heads + place.head) * plan.queries + place.query;
-        write_figures(diagnostics, flat, *row.statistics, plan.sink(place.head));
+        write_figures(diagnostics, flat, *statistics, plan.sink(place.head));
     };
     if constexpr (with_values) {
         input<V> value(v, reading::later);
@@ -86,18 +86,12 @@ void diagnose_into(Out&& out, Diagnostics& diagnostics, const Q& q, const K& k, 
         key.read(options.key_lengths);
         value.read(options.key_lengths);
         const head_view<element_of<Out>> rows{view_of(out)};
-        const std::size_t size = value.view().extent(-1);
-        const auto finish = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
-            finish_row<native_architecture>(row, plan.sink(place.head), size, rows.row(entry, place.head, place.query));
-            write(entry, place, row);
-        };
-        drive_attention<native_architecture, T, element_of<Q>, element_of<K>, element_of<V>>(
-            plan, {query.view()}, {key.view()}, {value.view()}, true, true, row_receiver<T>(finish));
+        run_attention(plan, query.view(), key.view(), value.view(), &rows, true, row_report(write));
     } else {
         query.read();
         key.read(options.key_lengths);
-        drive_attention<native_architecture, T, element_of<Q>, element_of<K>, element_of<K>>(
-            plan, {query.view()}, {key.view()}, {key.view()}, false, true, row_receiver<T>(write));
+        const head_view<element_of<Q>>* const no_rows = nullptr;
+        run_attention(plan, query.view(), key.view(), key.view(), no_rows, true, row_report(write));
     }
 }
 

@@ -6,7 +6,7 @@
 #include <scaledot/detail/check.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/element.hpp>
-#include <scaledot/detail/norm_driver.hpp>
+#include <scaledot/detail/norm_run.hpp>
 #include <scaledot/detail/overlap.hpp>
 #include <scaledot/detail/view.hpp>
 
@@ -68,8 +68,6 @@ template <norm_kind Kind, class Out, class X, class G, class B, class Report>
 void norm_into(Out&& out, const X& x, const G& gamma, const B& beta, std::ptrdiff_t axis, double epsilon,
                const Report& report)
 {
-    using arithmetic = arithmetic_t<element_of<Out>, element_of<X>, typename norm_element<G, X>::type,
-                                    typename norm_element<B, X>::type>;
     if (!is_non_negative(epsilon) || !is_finite(epsilon)) {
         reject("epsilon", epsilon, "finite and at least 0");
     }
@@ -85,8 +83,7 @@ void norm_into(Out&& out, const X& x, const G& gamma, const B& beta, std::ptrdif
     require_apart_or_identical(out, x, "x");
     factor.check("gamma", normalized, out);
     summand.check("beta", normalized, out);
-    run_norm<native_architecture, Kind, arithmetic>(result.view(), in.view(), factor.view(), summand.view(), first,
-                                                    epsilon, report);
+    run_norm<Kind>(result.view(), in.view(), factor.view(), summand.view(), first, epsilon, report);
     result.commit();
 }
 

@@ -20,8 +20,8 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 /// Normalises the blocks of x along its axes from `axis` on into out, and calls report(block index, normalization).
 /// Arithmetic is that of T: double in pairs when T is double.
 template <class Arch, norm_kind Kind, class T, class O, class S, class G, class B, class Report>
-void run_norm(const strided_view<O>& out, const strided_view<const S>& x, const G& gamma, const B& beta,
-              std::size_t axis, double epsilon, const Report& report)
+void drive_norm(const strided_view<O>& out, const strided_view<const S>& x, const G& gamma, const B& beta,
+                std::size_t axis, double epsilon, const Report& report)
 {
     constexpr bool pairs = std::is_same_v<T, double>;
     constexpr double operations_per_element = 10;

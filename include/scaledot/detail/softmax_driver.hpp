@@ -329,9 +329,10 @@ void with_temperature(double temperature, Rows&& rows)
     }
 }
 
+/// The softmax of x along an axis, or its logarithms, or logsumexp, with the kernels of Arch.
 template <class Arch, class S, class R>
-void run_softmax(const strided_view<const S>& x, const strided_view<R>& y, std::size_t axis, double temperature,
-                 softmax_output output)
+void drive_softmax(const strided_view<const S>& x, const strided_view<R>& y, std::size_t axis, double temperature,
+                   softmax_output output)
 {
     using T = arithmetic_t<S, R>;
     const softmax_layout<S, R> layout(x, y, axis);

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Runs attention on views, here or in the kernels of scaledot::dispatch: writes the output and reports each row.
+#ifndef SCALEDOT_DETAIL_ATTENTION_RUN_HPP
+#define SCALEDOT_DETAIL_ATTENTION_RUN_HPP
+
+#include <scaledot/detail/attention_driver.hpp>
+#include <scaledot/detail/attention_problem.hpp>
+#include <scaledot/detail/compiled_calls.hpp>
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/partial.hpp>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+
+namespace scaledot::inline SCALEDOT_BUILD::detail {
+
+/// Who is told of finished rows: nobody, or a reference to a callable (batch entry, place, total, statistics or null),
+/// called once for each row, from several threads at once.
+class row_report {
+public:
+    row_report() = default;
+
+    template <class Write>
+    explicit row_report(const Write& write)
+        : write_(&write), call_([](const void* callable, std::size_t entry, const row_place& place,
+                                   const kernel::row_total& total, const kernel::score_statistics* statistics) {
+              (*static_cast<const Write*>(callable))(entry, place, total, statistics);
+          })
+    {
+    }
+
+    void operator()(std::size_t entry, const row_place& place, const kernel::row_total& total,
+                    const kernel::score_statistics* statistics) const
+    {
+        if (call_) {
+            call_(write_, entry, place, total, statistics);
+        }
+    }
+
+private:
+    const void* write_ = nullptr;
+    void (*call_)(const void*, std::size_t, const row_place&, const kernel::row_total&,
+                  const kernel::score_statistics*) = nullptr;
+};
+
+/// Writes a finished row: output / sum, the sink in the sum. Returns what lse is made of.
+template <class Arch, class T, class O>
+kernel::row_total finish_row(const kernel::partial_row<T>& row, double sink, std::size_t size, O* output)
+{
+    if (kernel::is_negative_infinity_bits(*row.maximum)) {
+        std::fill_n(output, size, kernel::to_storage<O>(T(0)));
+        return {sink, 1, 0};
+    }
+    const kernel::row_total total = kernel::total_of(row, sink);
+    kernel::write_row<Arch>(row, total, size, output);
+    return total;
+}
+
+/// Attention with the kernels of Arch. Without `out`, v is not looked at and rows have no total.
+template <class Arch, class O, class Q, class K, class V>
+void attend(const attention_plan& plan, const strided_view<const Q>& q, const strided_view<const K>& k,
+            const strided_view<const V>& v, const head_view<O>* out, bool with_statistics, const row_report& report)
+{
+    using T = arithmetic_t<Q, K, V>;
+    const std::size_t size = v.extent(-1);
+    const auto finish = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
+        kernel::row_total total{};
+        if (out) {
+            total = finish_row<Arch>(row, plan.sink(place.head), size, out->row(entry, place.head, place.query));
+        }
+        report(entry, place, total, row.statistics);
+    };
+    drive_attention<Arch, T, Q, K, V>(plan, {q}, {k}, {v}, out != nullptr, with_statistics, row_receiver<T>(finish));
+}
+
+template <class O, class Q, class K, class V>
+void attend_compiled(const attention_plan& plan, const strided_view<const Q>& q, const strided_view<const K>& k,
+                     const strided_view<const V>& v, const head_view<O>* out, bool with_statistics,
+                     const row_report& report)
+{
+    const auto pass_on = [](const void* context, const compiled::row_report& row) {
+        const auto& [maximum, sum, kept] = row.total;
+        kernel::score_statistics statistics;
+        if (row.statistics) {
+            statistics = std::bit_cast<kernel::score_statistics>(*row.statistics);
+        }
+        (*static_cast<const row_report*>(context))(row.entry, {row.head, row.query}, {maximum, sum, kept},
+                                                   row.statistics ? &statistics : nullptr);
+    };
+    compiled::selected_kernels().attention({compiled_plan(plan),
+                                            array_of(q),
+                                            array_of(k),
+                                            array_of(v),
+                                            out ? array_of(out->view) : compiled::array<void>{},
+                                            with_statistics,
+                                            {&report, pass_on},
+                                            threads_of_caller()});
+}
+
+/// Attention with the widest kernels there are.
+template <class O, class Q, class K, class V>
+void run_attention(const attention_plan& plan, const strided_view<const Q>& q, const strided_view<const K>& k,
+                   const strided_view<const V>& v, const head_view<O>* out, bool with_statistics,
+                   const row_report& report)
+{
+    if constexpr (attention_is_compiled<O, Q, K, V>) {
+        attend_compiled(plan, q, k, v, out, with_statistics, report);
+    } else {
+        attend<native_architecture>(plan, q, k, v, out, with_statistics, report);
+    }
+}
+
+} // namespace scaledot::inline SCALEDOT_BUILD::detail
+
+#endif

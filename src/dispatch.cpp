@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Picks the kernels of this machine, once: see include/scaledot/dispatch.hpp.
+#include <scaledot/detail/compiled.hpp>
+#include <scaledot/dispatch.hpp>
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace scaledot {
+namespace SCALEDOT_COMPILED {
+
+// Defined by src/kernels/table.cpp, compiled once for each.
+#if defined(SCALEDOT_X86_KERNELS)
+extern const kernels sse2, avx2, avx512, avx512_bf16;
+#else
+extern const kernels baseline;
+#endif
+
+namespace {
+
+/// What this machine and its operating system run, the widest last.
+std::vector<const kernels*> runnable_kernels()
+{
+#if defined(SCALEDOT_X86_KERNELS)
+    std::vector<const kernels*> result{&sse2};
+    __builtin_cpu_init();
+    // Every processor with AVX2 has F16C, which __builtin_cpu_supports does not know in every compiler.
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+        return result;
+    }
+    result.push_back(&avx2);
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl") ||
+        !__builtin_cpu_supports("avx512cd")) {
+        return result;
+    }
+    result.push_back(&avx512);
+    if (__builtin_cpu_supports("avx512bf16")) {
+        result.push_back(&avx512_bf16);
+    }
+    return result;
+#else
+    return {&baseline};
+#endif
+}
+
+const kernels& choose()
+{
+    const std::vector<const kernels*> runnable = runnable_kernels();
+    const char* const wanted = std::getenv(architecture_variable);
+    if (wanted == nullptr || *wanted == '\0') {
+        return *runnable.back();
+    }
+    std::string names;
+    for (const kernels* candidate : runnable) {
+        if (std::string_view(candidate->architecture) == wanted) {
+            return *candidate;
+        }
+        names += names.empty() ? "" : ", ";
+        names += candidate->architecture;
+    }
+    throw std::runtime_error("scaledot: the environment variable " + std::string(architecture_variable) + " is \"" +
+                             wanted + "\", must be one of those this machine runs: " + names);
+}
+
+} // namespace
+
+const kernels& selected_kernels()
+{
+    static const kernels& selected = choose();
+    return selected;
+}
+
+} // namespace SCALEDOT_COMPILED
+
+std::string_view dispatched_architecture()
+{
+    return SCALEDOT_COMPILED::selected_kernels().architecture;
+}
+
+} // namespace scaledot

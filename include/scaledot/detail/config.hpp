@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The inline namespace every name of scaledot lives in. It spells how the translation unit is compiled (instruction
-// sets, OpenMP, fast-math, whether scaledot::dispatch has its kernels), so that units built differently never share a symbol: the linker cannot hand an AVX-512
-// body to a caller that was built for SSE2. See docs/decisions/0001-one-namespace-per-build.md.
+// sets, OpenMP, fast-math, whether scaledot::dispatch has its kernels), so that units built differently never share a
+// symbol: the linker cannot hand an AVX-512 body to a caller that was built for SSE2. See
+// docs/decisions/0001-one-namespace-per-build.md.
 #ifndef SCALEDOT_DETAIL_CONFIG_HPP
 #define SCALEDOT_DETAIL_CONFIG_HPP
 

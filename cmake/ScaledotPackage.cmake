@@ -70,6 +70,7 @@ set(CPACK_SOURCE_GENERATOR TGZ)
 set(CPACK_SOURCE_PACKAGE_FILE_NAME scaledot-${PROJECT_VERSION}-source)
 string(REGEX REPLACE "([][+.*()^$?|\\\\])" "\\\\\\1" source_pattern ${PROJECT_SOURCE_DIR})
 set(CPACK_SOURCE_IGNORE_FILES
-    "^${source_pattern}/(build[^/]*|output|[.]cache)/" "^${source_pattern}/[.]git(/|$)" "/__pycache__/" "/compile_commands[.]json$")
+    "^${source_pattern}/(build[^/]*|output|[.]cache|packaging/conan/test_package/build)/" "^${source_pattern}/[.]git(/|$)"
+    "/__pycache__/" "/compile_commands[.]json$")
 
 include(CPack)

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A call of scaledot, and its version: quick to build, for tests of how the library is found.
+#include <scaledot/softmax.hpp>
+#include <scaledot/version.hpp>
+
+#include <cmath>
+#include <cstdio>
+
+int main()
+{
+    const xt::xtensor<float, 1> logits = {1.f, 2.f, 3.f};
+    const xt::xtensor<float, 1> probabilities = scaledot::softmax(logits);
+    std::printf("scaledot %d.%d.%d\n", SCALEDOT_VERSION_MAJOR, SCALEDOT_VERSION_MINOR, SCALEDOT_VERSION_PATCH);
+    return std::abs(probabilities(2) - 0.66524096f) < 1e-6f ? 0 : 1;
+}

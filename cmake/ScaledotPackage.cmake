@@ -2,18 +2,32 @@
 # What installs beside CMake's own configuration: a pkg-config file that can be moved, and CPack's .deb and archives.
 include_guard()
 
-# --- pkg-config -------------------------------------------------------------------------------------------------------
-set(pc_directory ${CMAKE_INSTALL_DATADIR}/pkgconfig)
-cmake_path(IS_ABSOLUTE pc_directory fixed)
-if(fixed)
-    message(STATUS "scaledot: scaledot.pc is left out, CMAKE_INSTALL_DATADIR is absolute")
-else()
-    string(REGEX REPLACE "[^/]+" ".." prefix_from_pc ${pc_directory})
-    # An absolute CMAKE_INSTALL_INCLUDEDIR replaces the prefix.
-    set(pc_includedir "\${prefix}")
-    cmake_path(APPEND pc_includedir ${CMAKE_INSTALL_INCLUDEDIR})
-    configure_file(cmake/scaledot.pc.in ${PROJECT_BINARY_DIR}/scaledot.pc @ONLY)
-    install(FILES ${PROJECT_BINARY_DIR}/scaledot.pc DESTINATION ${pc_directory})
+# Headers are of any machine; scaledot::dispatch, where it is installed, is of this one.
+set(SCALEDOT_HEADERS_ONLY TRUE)
+if(TARGET scaledot::dispatch AND (SCALEDOT_INSTALL_DISPATCH OR NOT DEFINED SCALEDOT_INSTALL_DISPATCH))
+    set(SCALEDOT_HEADERS_ONLY FALSE)
+endif()
+
+# --- pkg-config: `name`.pc in `directory`, which finds the installation from where it lies itself ---------------------
+function(scaledot_install_pkg_config name directory)
+    cmake_path(IS_ABSOLUTE directory fixed)
+    if(fixed)
+        message(STATUS "scaledot: ${name}.pc is left out, ${directory} is not relative to the prefix")
+        return()
+    endif()
+    string(REGEX REPLACE "[^/]+" ".." prefix_from_pc ${directory}/pkgconfig)
+    # An absolute folder replaces the prefix.
+    foreach(folder IN ITEMS includedir libdir)
+        string(TOUPPER CMAKE_INSTALL_${folder} installed)
+        set(pc_${folder} "\${prefix}")
+        cmake_path(APPEND pc_${folder} ${${installed}})
+    endforeach()
+    configure_file(cmake/${name}.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
+    install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${directory}/pkgconfig)
+endfunction()
+scaledot_install_pkg_config(scaledot ${CMAKE_INSTALL_DATADIR})
+if(NOT SCALEDOT_HEADERS_ONLY)
+    scaledot_install_pkg_config(scaledot-dispatch ${CMAKE_INSTALL_LIBDIR})
 endif()
 
 if(NOT PROJECT_IS_TOP_LEVEL)
@@ -44,8 +58,7 @@ set(CPACK_DEBIAN_PACKAGE_DEPENDS "libxtensor-dev (>= 0.24), libxsimd-dev (>= 8.1
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS nlohmann-json3-dev)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
-# Headers are of any machine, a compiled library is of this one (CPack's default).
-if(NOT TARGET scaledot::dispatch)
+if(SCALEDOT_HEADERS_ONLY) # otherwise CPack takes this machine's
     set(CPACK_DEBIAN_PACKAGE_ARCHITECTURE all)
 endif()
 

@@ -2,12 +2,6 @@
 # What installs beside CMake's own configuration: a pkg-config file that can be moved, and CPack's .deb and archives.
 include_guard()
 
-# Headers are of any machine; scaledot::dispatch, where it is installed, is of this one.
-set(SCALEDOT_HEADERS_ONLY TRUE)
-if(TARGET scaledot::dispatch AND (SCALEDOT_INSTALL_DISPATCH OR NOT DEFINED SCALEDOT_INSTALL_DISPATCH))
-    set(SCALEDOT_HEADERS_ONLY FALSE)
-endif()
-
 # --- pkg-config: `name`.pc in `directory`, which finds the installation from where it lies itself ---------------------
 function(scaledot_install_pkg_config name directory)
     cmake_path(IS_ABSOLUTE directory fixed)
@@ -26,7 +20,7 @@ function(scaledot_install_pkg_config name directory)
     install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${directory}/pkgconfig)
 endfunction()
 scaledot_install_pkg_config(scaledot ${CMAKE_INSTALL_DATADIR})
-if(NOT SCALEDOT_HEADERS_ONLY)
+if(SCALEDOT_INSTALL_DISPATCH)
     scaledot_install_pkg_config(scaledot-dispatch ${CMAKE_INSTALL_LIBDIR})
 endif()
 
@@ -58,7 +52,8 @@ set(CPACK_DEBIAN_PACKAGE_DEPENDS "libxtensor-dev (>= 0.24), libxsimd-dev (>= 8.1
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS nlohmann-json3-dev)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
-if(SCALEDOT_HEADERS_ONLY) # otherwise CPack takes this machine's
+# Headers are of any machine; with a compiled library CPack names this one.
+if(NOT SCALEDOT_INSTALL_DISPATCH)
     set(CPACK_DEBIAN_PACKAGE_ARCHITECTURE all)
 endif()
 

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Builds and runs a program with the flags that PREFIX/share/pkgconfig/scaledot.pc gives, in a prefix that was moved.
+# Builds and runs a program with the flags that pkg-config gives, in a prefix that was moved.
 cmake_policy(VERSION 3.22)
-set(ENV{PKG_CONFIG_PATH} ${PREFIX}/share/pkgconfig)
+set(ENV{PKG_CONFIG_PATH} ${PREFIX}/share/pkgconfig:${PREFIX}/${LIBRARIES}/pkgconfig)
+set(package scaledot)
+if(DISPATCH)
+    set(package scaledot-dispatch) # it requires the other
+endif()
 
 function(ask result)
-    execute_process(COMMAND ${PKG_CONFIG} ${ARGN} scaledot
+    execute_process(COMMAND ${PKG_CONFIG} ${ARGN} ${package}
         OUTPUT_VARIABLE answer OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
     separate_arguments(answer UNIX_COMMAND "${answer}")
     set(${result} ${answer} PARENT_SCOPE)
@@ -12,7 +16,7 @@ endfunction()
 
 ask(version --modversion)
 if(NOT version STREQUAL VERSION)
-    message(FATAL_ERROR "scaledot.pc says ${version}, not ${VERSION}")
+    message(FATAL_ERROR "${package}.pc says ${version}, not ${VERSION}")
 endif()
 
 ask(flags --cflags --libs)

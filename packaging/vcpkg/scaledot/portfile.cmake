@@ -2,7 +2,11 @@
 # An overlay port: it builds the checkout it lies in.
 get_filename_component(SOURCE_PATH "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 
-if(NOT EXISTS "${SOURCE_PATH}/src")
+vcpkg_check_features(OUT_FEATURE_OPTIONS FEATURE_OPTIONS
+    FEATURES
+        dispatch SCALEDOT_INSTALL_DISPATCH
+)
+if(NOT "dispatch" IN_LIST FEATURES)
     set(VCPKG_BUILD_TYPE release) # headers only
 endif()
 
@@ -12,6 +16,7 @@ vcpkg_cmake_configure(
         -DSCALEDOT_BUILD_TESTS=OFF
         -DSCALEDOT_BUILD_BENCHMARKS=OFF
         -DSCALEDOT_BUILD_EXAMPLES=OFF
+        ${FEATURE_OPTIONS}
 )
 vcpkg_cmake_install()
 vcpkg_cmake_config_fixup(CONFIG_PATH share/cmake/scaledot)

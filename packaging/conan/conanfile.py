@@ -35,7 +35,7 @@ class ScaledotConan(ConanFile):
 
     def export_sources(self):
         for pattern in ("CMakeLists.txt", "LICENSE", "CHANGELOG.md", "README.md"):
-            copy(self, pattern, self._checkout, self.export_sources_folder, excludes="*/*")
+            copy(self, pattern, self._checkout, self.export_sources_folder)
         for folder in ("cmake", "include", "src"):
             copy(self, "*", os.path.join(self._checkout, folder), os.path.join(self.export_sources_folder, folder))
 

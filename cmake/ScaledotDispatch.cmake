@@ -34,6 +34,8 @@ function(scaledot_add_kernels architecture)
             DEPENDS $<TARGET_OBJECTS:${name}>
             COMMAND_EXPAND_LISTS VERBATIM)
         target_sources(scaledot_dispatch PRIVATE ${object})
+        # Makefiles know the objects of another target only as files that are there.
+        add_dependencies(scaledot_dispatch ${name})
     else()
         target_sources(scaledot_dispatch PRIVATE $<TARGET_OBJECTS:${name}>)
     endif()

@@ -2,6 +2,8 @@
 # `cmake --install` and find_package(scaledot): headers, targets, a configuration that can be moved, a version file.
 include(CMakePackageConfigHelpers)
 
+# One component, so that a package of ours can leave out dependencies that were fetched and install beside us.
+set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME scaledot)
 set(package_directory ${CMAKE_INSTALL_DATADIR}/cmake/scaledot)
 
 install(DIRECTORY include/scaledot DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")

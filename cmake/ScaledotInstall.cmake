@@ -21,4 +21,4 @@ configure_package_config_file(cmake/scaledotConfig.cmake.in ${PROJECT_BINARY_DIR
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/scaledotConfigVersion.cmake
     COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES ${PROJECT_BINARY_DIR}/scaledotConfig.cmake ${PROJECT_BINARY_DIR}/scaledotConfigVersion.cmake
-    DESTINATION ${package_directory})
+    cmake/ScaledotBaseline.cmake DESTINATION ${package_directory})

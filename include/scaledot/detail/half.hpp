@@ -26,9 +26,16 @@
 #endif
 #include <xtl/xtype_traits.hpp>
 
+#if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wkeyword-macro"
+#endif
 #define throw (void)
 #include <xtl/xhalf_float.hpp>
 #undef throw
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
 #else
 #include <xtl/xhalf_float.hpp>
 #endif

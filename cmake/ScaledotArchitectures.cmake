@@ -39,17 +39,22 @@ function(scaledot_says_cpu variable)
     set(${variable} "${condition}" PARENT_SCOPE)
 endfunction()
 
-# f16c has no name of its own for __builtin_cpu_supports in every compiler; every processor with AVX2 has it.
-# What the kernels of scaledot::dispatch choose from.
-set(SCALEDOT_DISPATCHED sse2 avx2 avx512 avx512_bf16)
+# SCALEDOT_DISPATCHED is what the kernels of scaledot::dispatch choose from.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    set(SCALEDOT_DISPATCHED sse2 avx2 avx512 avx512_bf16)
 
-scaledot_says_cpu(condition sse2)
-scaledot_check_architecture(sse2 "${condition}")
-scaledot_says_cpu(condition avx2 fma)
-scaledot_check_architecture(avx2 "${condition}")
-scaledot_says_cpu(condition avx2 fma avx512f avx512bw avx512dq avx512vl avx512cd)
-scaledot_check_architecture(avx512 "${condition}")
-scaledot_says_cpu(condition avx2 fma avx512f avx512bw avx512dq avx512vl avx512cd avx512bf16)
-scaledot_check_architecture(avx512_bf16 "${condition}")
+    # f16c has no name of its own for __builtin_cpu_supports in every compiler; every processor with AVX2 has it.
+    scaledot_says_cpu(condition sse2)
+    scaledot_check_architecture(sse2 "${condition}")
+    scaledot_says_cpu(condition avx2 fma)
+    scaledot_check_architecture(avx2 "${condition}")
+    scaledot_says_cpu(condition avx2 fma avx512f avx512bw avx512dq avx512vl avx512cd)
+    scaledot_check_architecture(avx512 "${condition}")
+    scaledot_says_cpu(condition avx2 fma avx512f avx512bw avx512dq avx512vl avx512cd avx512bf16)
+    scaledot_check_architecture(avx512_bf16 "${condition}")
+else()
+    set(SCALEDOT_DISPATCHED baseline)
+    set(SCALEDOT_RUNS_baseline TRUE)
+endif()
 set(SCALEDOT_RUNS_native TRUE)
 set(SCALEDOT_RUNS_fast_math TRUE)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Picks the kernels of this machine, once: see include/scaledot/dispatch.hpp.
+#include <scaledot/detail/check.hpp>
 #include <scaledot/detail/compiled.hpp>
 #include <scaledot/dispatch.hpp>
 
@@ -62,8 +63,8 @@ const kernels& choose()
         names += names.empty() ? "" : ", ";
         names += candidate->architecture;
     }
-    throw std::runtime_error("scaledot: the environment variable " + std::string(architecture_variable) + " is \"" +
-                             wanted + "\", must be one of those this machine runs: " + names);
+    detail::throw_error<std::runtime_error>("scaledot: the environment variable ", architecture_variable, " is \"", wanted,
+                                            "\", must be one of those this machine runs: ", names);
 }
 
 } // namespace

@@ -123,8 +123,11 @@ channel_summary summarize_channels(const E& values, const channel_options& optio
             result.outliers.push_back({i, all[i], z});
         }
     }
-    std::stable_sort(result.outliers.begin(), result.outliers.end(),
-                     [](const auto& a, const auto& b) { return std::abs(a.robust_z) > std::abs(b.robust_z); });
+    std::sort(result.outliers.begin(), result.outliers.end(), [](const auto& a, const auto& b) {
+        const double of_a = std::abs(a.robust_z);
+        const double of_b = std::abs(b.robust_z);
+        return of_a > of_b || (of_a == of_b && a.index < b.index);
+    });
     return result;
 }
 

@@ -63,9 +63,9 @@ std::map<std::string, normalization_tensors> normalization_modules(const File& f
         }
         std::string& slot = role == parameter_role::gamma ? found.gamma : found.beta;
         if (!slot.empty()) {
-            throw std::runtime_error(text("scaledot: ", file.file_name(), ": tensors ", printable(slot), " and ",
-                                          printable(name), " are both ",
-                                          role == parameter_role::gamma ? "gamma" : "beta", " of one normalisation"));
+            throw_error<std::runtime_error>("scaledot: ", file.file_name(), ": tensors ", printable(slot), " and ",
+                                            printable(name), " are both ",
+                                            role == parameter_role::gamma ? "gamma" : "beta", " of one normalisation");
         }
         slot = name;
     }
@@ -81,10 +81,10 @@ xt::xarray<float> read_beta(const File& file, const normalization_tensors& tenso
     const auto& shape = file.shape(tensors.beta);
     const auto& must = file.shape(tensors.gamma);
     if (shape != must || !holds_floating_point(file.dtype(tensors.beta))) {
-        throw std::runtime_error(text("scaledot: ", file.file_name(), ": tensor ", printable(tensors.beta),
-                                      " has shape ", short_shape_text(shape), " of ",
-                                      printable(file.dtype(tensors.beta)), ", must have shape ", short_shape_text(must),
-                                      " of a floating type as ", printable(tensors.gamma)));
+        throw_error<std::runtime_error>("scaledot: ", file.file_name(), ": tensor ", printable(tensors.beta),
+                                        " has shape ", short_shape_text(shape), " of ",
+                                        printable(file.dtype(tensors.beta)), ", must have shape ",
+                                        short_shape_text(must), " of a floating type as ", printable(tensors.gamma));
     }
     return file.template read<float>(tensors.beta);
 }

@@ -93,7 +93,7 @@ private:
     void check() const
     {
         const auto fail = [&](const auto&... what) {
-            throw std::runtime_error(detail::text("scaledot: ", name_, ": ", what...));
+            detail::throw_error<std::runtime_error>("scaledot: ", name_, ": ", what...);
         };
         for (const auto& [tensor, shard] : tensors_) {
             if (!shards_.find(shard)->second.contains(tensor)) {

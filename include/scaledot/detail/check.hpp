@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The only place that throws for bad arguments: what was wrong, what it was, what it had to be. Tests of floating-point
-// arguments look at bits, so that they also hold in a translation unit built with -ffast-math.
+// The only place that throws: what was wrong, what it was, what it had to be. Tests of floating-point arguments look at
+// bits, so that they also hold in a translation unit built with -ffast-math.
 #ifndef SCALEDOT_DETAIL_CHECK_HPP
 #define SCALEDOT_DETAIL_CHECK_HPP
 
@@ -9,6 +9,8 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <exception>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -38,11 +40,23 @@ std::string shape_text(const Shape& shape)
     return stream.str();
 }
 
+/// Throws Error(text(parts...)). Without exceptions it prints that to the error stream and calls std::terminate.
+template <class Error, class... Parts>
+[[noreturn]] void throw_error(const Parts&... parts)
+{
+#if defined(__cpp_exceptions)
+    throw Error(text(parts...));
+#else
+    std::fprintf(stderr, "%s\n", text(parts...).c_str());
+    std::terminate();
+#endif
+}
+
 /// Throws std::invalid_argument("scaledot: <argument> was <was>, must be <must>").
 template <class Was>
 [[noreturn]] void reject(const std::string& argument, const Was& was, const std::string& must)
 {
-    throw std::invalid_argument(text("scaledot: ", argument, " was ", was, ", must be ", must));
+    throw_error<std::invalid_argument>("scaledot: ", argument, " was ", was, ", must be ", must);
 }
 
 inline bool is_nan(double x)
@@ -87,7 +101,7 @@ inline std::size_t checked_product(std::size_t a, std::size_t b, const char* wha
 {
     std::size_t product = 0;
     if (__builtin_mul_overflow(a, b, &product)) {
-        throw std::length_error(text("scaledot: ", what, " was ", a, " * ", b, ", must fit std::size_t"));
+        throw_error<std::length_error>("scaledot: ", what, " was ", a, " * ", b, ", must fit std::size_t");
     }
     return product;
 }
@@ -97,7 +111,7 @@ inline std::size_t checked_sum(std::size_t a, std::size_t b, const char* what)
 {
     std::size_t sum = 0;
     if (__builtin_add_overflow(a, b, &sum)) {
-        throw std::length_error(text("scaledot: ", what, " was ", a, " + ", b, ", must fit std::size_t"));
+        throw_error<std::length_error>("scaledot: ", what, " was ", a, " + ", b, ", must fit std::size_t");
     }
     return sum;
 }

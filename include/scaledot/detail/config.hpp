@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The inline namespace every name of scaledot lives in. It spells how the translation unit is compiled (instruction
-// sets, OpenMP, fast-math, whether scaledot::dispatch has its kernels), so that units built differently never share a
-// symbol: the linker cannot hand an AVX-512 body to a caller that was built for SSE2. See
+// sets, OpenMP, fast-math, exceptions, whether scaledot::dispatch has its kernels), so that units built differently
+// never share a symbol: the linker cannot hand an AVX-512 body to a caller that was built for SSE2. See
 // docs/decisions/0001-one-namespace-per-build.md.
 #ifndef SCALEDOT_DETAIL_CONFIG_HPP
 #define SCALEDOT_DETAIL_CONFIG_HPP
 
 #if __cplusplus < 202002L
 #error "scaledot needs C++20 (-std=c++20)"
+#endif
+#if defined(__i386__) && !defined(__SSE2_MATH__) // the x87 unit rounds twice
+#error "scaledot needs -msse2 -mfpmath=sse on 32-bit x86"
 #endif
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512CD__)
@@ -67,18 +70,23 @@
 #else
 #define SCALEDOT_TOKEN_MATH
 #endif
+#if defined(__cpp_exceptions)
+#define SCALEDOT_TOKEN_EXCEPTIONS
+#else
+#define SCALEDOT_TOKEN_EXCEPTIONS _noexcept
+#endif
 #if defined(SCALEDOT_DISPATCH)
 #define SCALEDOT_TOKEN_DISPATCH _dispatch
 #else
 #define SCALEDOT_TOKEN_DISPATCH
 #endif
 
-#define SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i, j) a##b##c##d##e##f##g##h##i##j
-#define SCALEDOT_JOIN(a, b, c, d, e, f, g, h, i, j) SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i, j)
+#define SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i, j, k) a##b##c##d##e##f##g##h##i##j##k
+#define SCALEDOT_JOIN(a, b, c, d, e, f, g, h, i, j, k) SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i, j, k)
 /// The namespace of this build: `namespace scaledot::inline SCALEDOT_BUILD { ... }` encloses every header.
 #define SCALEDOT_BUILD                                                                                                 \
     SCALEDOT_JOIN(v0, SCALEDOT_TOKEN_VECTOR, SCALEDOT_TOKEN_FMA, SCALEDOT_TOKEN_F16C, SCALEDOT_TOKEN_BMI,              \
                   SCALEDOT_TOKEN_VL, SCALEDOT_TOKEN_BF16, SCALEDOT_TOKEN_OPENMP, SCALEDOT_TOKEN_MATH,                  \
-                  SCALEDOT_TOKEN_DISPATCH)
+                  SCALEDOT_TOKEN_EXCEPTIONS, SCALEDOT_TOKEN_DISPATCH)
 
 #endif

@@ -5,11 +5,10 @@
 
 #include <scaledot/bfloat16.hpp>
 #include <scaledot/detail/config.hpp>
+#include <scaledot/detail/half.hpp>
 
 #include <concepts>
 #include <type_traits>
-
-#include <xtl/xhalf_float.hpp>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 

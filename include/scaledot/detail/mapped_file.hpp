@@ -44,7 +44,7 @@ public:
             fail(path, "cannot read", EISDIR);
         }
         if (!S_ISREG(status.st_mode)) {
-            throw std::runtime_error(text("scaledot: ", path.string(), ": is not a regular file"));
+            throw_error<std::runtime_error>("scaledot: ", path.string(), ": is not a regular file");
         }
         if (std::cmp_greater(status.st_size, std::numeric_limits<std::ptrdiff_t>::max())) {
             fail(path, "cannot map", EFBIG);
@@ -97,8 +97,8 @@ private:
 
     [[noreturn]] static void fail(const std::filesystem::path& path, const char* what, int error)
     {
-        throw std::runtime_error(
-            text("scaledot: ", path.string(), ": ", what, ": ", std::generic_category().message(error)));
+        throw_error<std::runtime_error>("scaledot: ", path.string(), ": ", what, ": ",
+                                        std::generic_category().message(error));
     }
 
     const std::byte* data_ = nullptr;

@@ -75,13 +75,13 @@ T element_as(Stored stored, std::size_t index, const auto& where)
     if constexpr (std::same_as<Stored, stored_bool>) {
         const auto byte = static_cast<unsigned>(stored);
         if (byte > 1) {
-            throw std::runtime_error(text(where(), "element ", index, " is the byte ", byte, ", a BOOL is 0 or 1"));
+            throw_error<std::runtime_error>(where(), "element ", index, " is the byte ", byte, ", a BOOL is 0 or 1");
         }
         return static_cast<T>(static_cast<float>(byte));
     } else if constexpr (std::integral<Stored>) {
         if (!holds<T>(stored)) {
-            throw std::runtime_error(
-                text(where(), "element ", index, " is ", +stored, ", which the element type asked for cannot hold"));
+            throw_error<std::runtime_error>(where(), "element ", index, " is ", +stored,
+                                            ", which the element type asked for cannot hold");
         }
         if constexpr (checkpoint_floating<T>) {
             return static_cast<T>(static_cast<std::conditional_t<std::same_as<T, double>, double, float>>(stored));
@@ -100,7 +100,7 @@ template <class Stored, class T>
 void read_elements(std::span<const std::byte> bytes, std::size_t count, T* out, const auto& where)
 {
     if constexpr (!std::integral<Stored> && !std::same_as<Stored, stored_bool> && !checkpoint_floating<T>) {
-        throw std::runtime_error(text(where(), "holds floating-point numbers, which are not read as integers"));
+        throw_error<std::runtime_error>(where(), "holds floating-point numbers, which are not read as integers");
     } else if constexpr (std::same_as<Stored, T>) {
         if (count != 0) {
             std::memcpy(out, bytes.data(), count * sizeof(T));
@@ -144,8 +144,8 @@ auto with_stored_type(const std::string& dtype, const auto& where, auto&& functi
     } else if (dtype == "U64") {
         return function(std::type_identity<std::uint64_t>());
     }
-    throw std::runtime_error(text(where(), "has the element type ", printable(dtype),
-                                  ", must be one of F64 F32 F16 BF16 I8 I16 I32 I64 U8 U16 U32 U64 BOOL to be read"));
+    throw_error<std::runtime_error>(where(), "has the element type ", printable(dtype),
+                                    ", must be one of F64 F32 F16 BF16 I8 I16 I32 I64 U8 U16 U32 U64 BOOL to be read");
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::detail

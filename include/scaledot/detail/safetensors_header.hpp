@@ -188,7 +188,7 @@ private:
 
     [[noreturn]] void fail(const std::string& what) const
     {
-        throw std::runtime_error(text("scaledot: ", file_, ": ", what));
+        throw_error<std::runtime_error>("scaledot: ", file_, ": ", what);
     }
 
     const std::string& file_;
@@ -207,7 +207,7 @@ private:
 /// @throws std::runtime_error  naming the file, the tensor where there is one, and what was wrong
 inline safetensors_header parse_safetensors(std::span<const std::byte> bytes, const std::string& file)
 {
-    const auto fail = [&](const auto&... what) { throw std::runtime_error(text("scaledot: ", file, ": ", what...)); };
+    const auto fail = [&](const auto&... what) { throw_error<std::runtime_error>("scaledot: ", file, ": ", what...); };
     std::uint64_t length = 0;
     if (bytes.size() < sizeof length) {
         fail("has ", bytes.size(), " bytes, a safetensors file has at least 8");

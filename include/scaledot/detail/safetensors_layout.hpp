@@ -81,12 +81,12 @@ inline std::size_t safetensors_size(const safetensors_entry& entry, std::size_t 
         is_empty = is_empty || extent == 0;
         if (__builtin_mul_overflow(extents, std::max<std::size_t>(extent, 1), &extents) ||
             extents > static_cast<std::size_t>(std::numeric_limits<std::ptrdiff_t>::max())) {
-            throw std::runtime_error(text(where, "shape ", short_shape_text(entry.shape), " overflows"));
+            throw_error<std::runtime_error>(where, "shape ", short_shape_text(entry.shape), " overflows");
         }
     }
     if (!is_empty && extents % 8 != 0) {
-        throw std::runtime_error(text(where, "shape ", short_shape_text(entry.shape), " of ", printable(entry.dtype),
-                                      " does not fill whole bytes"));
+        throw_error<std::runtime_error>(where, "shape ", short_shape_text(entry.shape), " of ", printable(entry.dtype),
+                                        " does not fill whole bytes");
     }
     return is_empty ? 0 : extents / 8;
 }
@@ -96,16 +96,16 @@ inline void validate_entry(const safetensors_entry& entry, std::size_t data_size
 {
     const auto offsets = [&] { return text("data_offsets [", entry.begin, ", ", entry.end, "]"); };
     if (entry.begin > entry.end) {
-        throw std::runtime_error(text(where, offsets(), " end before they begin"));
+        throw_error<std::runtime_error>(where, offsets(), " end before they begin");
     }
     if (entry.end > data_size) {
-        throw std::runtime_error(text(where, offsets(), " reach past the file's ", data_size, " bytes of data"));
+        throw_error<std::runtime_error>(where, offsets(), " reach past the file's ", data_size, " bytes of data");
     }
     const std::size_t bits = safetensors_bits(entry.dtype);
     const std::size_t size = safetensors_size(entry, bits == 0 ? 8 : bits, where);
     if (bits != 0 && size != entry.end - entry.begin) {
-        throw std::runtime_error(text(where, "shape ", short_shape_text(entry.shape), " of ", entry.dtype, " needs ",
-                                      size, " bytes, ", offsets(), " hold ", entry.end - entry.begin));
+        throw_error<std::runtime_error>(where, "shape ", short_shape_text(entry.shape), " of ", entry.dtype, " needs ",
+                                        size, " bytes, ", offsets(), " hold ", entry.end - entry.begin);
     }
 }
 
@@ -127,16 +127,16 @@ inline void validate_layout(const safetensors_header& header, std::size_t data_s
     for (const named_entry* named : in_order) {
         const std::size_t begin = named->second.begin;
         if (begin != covered) {
-            throw std::runtime_error(text("scaledot: ", file, ": tensor ", printable(named->first),
-                                          ": data_offsets begin at ", begin, ", must begin at ", covered,
-                                          " where the tensor before it ends (",
-                                          begin < covered ? "overlap)" : "hole)"));
+            throw_error<std::runtime_error>("scaledot: ", file, ": tensor ", printable(named->first),
+                                            ": data_offsets begin at ", begin, ", must begin at ", covered,
+                                            " where the tensor before it ends (",
+                                            begin < covered ? "overlap)" : "hole)");
         }
         covered = named->second.end;
     }
     if (covered != data_size) {
-        throw std::runtime_error(
-            text("scaledot: ", file, ": has ", data_size, " bytes of data, the tensors cover only ", covered));
+        throw_error<std::runtime_error>("scaledot: ", file, ": has ", data_size,
+                                        " bytes of data, the tensors cover only ", covered);
     }
 }
 

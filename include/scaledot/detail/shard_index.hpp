@@ -130,7 +130,7 @@ private:
 
     [[noreturn]] void fail(const std::string& what) const
     {
-        throw std::runtime_error(text("scaledot: ", file_, ": ", what));
+        throw_error<std::runtime_error>("scaledot: ", file_, ": ", what);
     }
 
     const std::string& file_;
@@ -147,12 +147,12 @@ private:
 inline shard_map parse_shard_index(std::span<const std::byte> bytes, const std::string& file)
 {
     if (bytes.size() > safetensors_max_header) {
-        throw std::runtime_error(text("scaledot: ", file, ": the index has ", bytes.size(),
-                                      " bytes, must have at most ", safetensors_max_header));
+        throw_error<std::runtime_error>("scaledot: ", file, ": the index has ", bytes.size(),
+                                        " bytes, must have at most ", safetensors_max_header);
     }
     const std::string_view json(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     if (const std::size_t zero = json.find('\0'); zero != std::string_view::npos) {
-        throw std::runtime_error(text("scaledot: ", file, ": the index has a zero byte at ", zero));
+        throw_error<std::runtime_error>("scaledot: ", file, ": the index has a zero byte at ", zero);
     }
     shard_map map;
     shard_index_reader reader(file, map);

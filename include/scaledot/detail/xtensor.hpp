@@ -3,6 +3,8 @@
 #ifndef SCALEDOT_DETAIL_XTENSOR_HPP
 #define SCALEDOT_DETAIL_XTENSOR_HPP
 
+#include <scaledot/detail/half.hpp>
+
 #if __has_include(<xtensor/containers/xtensor.hpp>)
 #include <xtensor/containers/xadapt.hpp>
 #include <xtensor/containers/xarray.hpp>
@@ -22,7 +24,5 @@
 #include <xtensor/xtensor.hpp>
 #include <xtensor/xview.hpp>
 #endif
-
-#include <xtl/xhalf_float.hpp>
 
 #endif

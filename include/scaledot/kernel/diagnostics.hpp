@@ -22,7 +22,7 @@ SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
 /// Of the visible scores s_j (those above -inf), with w_j = exp(s_j - maximum); primes leave one maximum out.
-struct score_statistics {
+struct alignas(8) score_statistics { // also where double is aligned to less: its size is part of compiled::row_report
     double maximum = negative_infinity<double>;
     double minimum = infinity<double>;
     double count = 0;     ///< number of visible scores

@@ -11,6 +11,7 @@
 #include <array>
 #include <cstddef>
 #include <initializer_list>
+#include <thread>
 #include <vector>
 
 #if defined(_OPENMP)
@@ -187,4 +188,35 @@ TEST_CASE("attention: grouped heads give the bits of their keys repeated")
         xt::view(v, xt::all(), h) = xt::view(p.v, xt::all(), h / 3);
     }
     CHECK(same_results(sd::attention_with_lse(p.q, k, v), sd::attention_with_lse(p.q, p.k, p.v)));
+}
+
+TEST_CASE("attention: calls from many threads at once give the bits of calls one after another")
+{
+    constexpr std::size_t callers = 6;
+    std::vector<problem<float>> problems;
+    for (std::size_t i = 0; i < callers; ++i) {
+        problems.emplace_back(std::array<std::size_t, 4>{1, 2, 3 + 20 * i, 16}, 2, 200 + 900 * (i % 2), 8 + i);
+    }
+    const auto solve = [](const problem<float>& p) {
+        return sd::attention_with_lse(p.q, p.k, p.v, {.causal = true, .align = sd::alignment::bottom_right});
+    };
+    using solution = decltype(solve(problems[0]));
+    std::vector<solution> expected, found(callers);
+    for (const auto& p : problems) {
+        expected.push_back(solve(p));
+    }
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < callers; ++i) {
+        threads.emplace_back([&, i] {
+            for (int repeat = 0; repeat < 5; ++repeat) {
+                found[i] = solve(problems[i]);
+            }
+        });
+    }
+    for (auto& thread : threads) {
+        thread.join();
+    }
+    for (std::size_t i = 0; i < callers; ++i) {
+        CHECK(same_results(found[i], expected[i]));
+    }
 }

@@ -5,14 +5,13 @@
 #include "../support/attention_agreement.hpp"
 #include "../support/attention_cases.hpp"
 #include "../support/attention_oracle.hpp"
+#include "choices.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -22,49 +21,6 @@ namespace sd = scaledot;
 using namespace test_support;
 
 namespace {
-
-/// Choices taken from the input, zeros after its end.
-class choices {
-public:
-    choices(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
-
-    std::size_t below(std::size_t n) { return byte() % n; }
-    bool one_in(std::size_t n) { return byte() % n == n - 1; }
-
-    /// Mostly ordinary numbers; now and then one that is not.
-    double number()
-    {
-        const std::uint8_t draw = byte();
-        constexpr std::array<double, 16> special = {0.0,
-                                                    -0.0,
-                                                    1e30,
-                                                    -1e30,
-                                                    3e38,
-                                                    -3e38,
-                                                    1e-30,
-                                                    1e-40,
-                                                    1e300,
-                                                    -1e300,
-                                                    1e-310,
-                                                    100,
-                                                    -100,
-                                                    std::numeric_limits<double>::quiet_NaN(),
-                                                    std::numeric_limits<double>::infinity(),
-                                                    -std::numeric_limits<double>::infinity()};
-        return draw >= 240 ? special[draw - 240u] : (draw - 120.0) / 40;
-    }
-
-private:
-    std::uint8_t byte()
-    {
-        position_ += 1;
-        return position_ <= size_ ? data_[position_ - 1] : std::uint8_t{0};
-    }
-
-    const std::uint8_t* data_;
-    std::size_t size_;
-    std::size_t position_ = 0;
-};
 
 /// A view [batch, heads, length, size] with gaps between its rows, turned around, or repeating one head, over its own
 /// memory.
@@ -190,12 +146,6 @@ private:
         }
     }
 };
-
-[[noreturn]] void fail(const std::string& what)
-{
-    std::fprintf(stderr, "%s\n", what.c_str());
-    std::abort();
-}
 
 template <class M, class Q, class K, class V>
 void run(choices& input, problem& p, const Q& q, const K& k, const V& v, const std::vector<std::size_t>& shape,

@@ -52,10 +52,10 @@ void attention(benchmark::State& state, const build& b, const shape& s, bool dia
     }
 }
 
-void on_rows(benchmark::State& state, void (*operation)(rows&, const rows&), std::size_t count, std::size_t length)
+void on_rows(benchmark::State& state, void (*operation)(matrix&, const matrix&), std::size_t count, std::size_t length)
 {
-    const auto x = normals<rows>({count, length}, 1);
-    auto out = rows::from_shape(x.shape());
+    const auto x = normals<matrix>({count, length}, 1);
+    auto out = matrix::from_shape(x.shape());
     for (auto _ : state) {
         operation(out, x);
         benchmark::ClobberMemory();
@@ -64,9 +64,9 @@ void on_rows(benchmark::State& state, void (*operation)(rows&, const rows&), std
 
 void layer_norm(benchmark::State& state, const build& b, std::size_t count, std::size_t length)
 {
-    const auto x = normals<rows>({count, length}, 1);
+    const auto x = normals<matrix>({count, length}, 1);
     const auto gamma = normals<xt::xtensor<float, 1>>({length}, 2);
-    auto out = rows::from_shape(x.shape());
+    auto out = matrix::from_shape(x.shape());
     for (auto _ : state) {
         b.layer_norm(out, x, gamma, gamma);
         benchmark::ClobberMemory();

@@ -18,9 +18,9 @@ const build BUILD{
         sd::attention_into(out, q, k, v, {.causal = causal});
     },
     [](const tensor& q, const tensor& k, const tensor& v) { sd::attention_with_diagnostics(q, k, v); },
-    [](rows& out, const rows& x) { sd::softmax_into(out, x); },
-    [](rows& out, const rows& x) { sd::log_softmax_into(out, x); },
-    [](rows& out, const rows& x, const xt::xtensor<float, 1>& gamma, const xt::xtensor<float, 1>& beta) {
+    [](matrix& out, const matrix& x) { sd::softmax_into(out, x); },
+    [](matrix& out, const matrix& x) { sd::log_softmax_into(out, x); },
+    [](matrix& out, const matrix& x, const xt::xtensor<float, 1>& gamma, const xt::xtensor<float, 1>& beta) {
         sd::layer_norm_into(out, x, gamma, beta);
     },
 };

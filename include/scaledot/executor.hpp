@@ -25,8 +25,8 @@ public:
     /// The number of tasks that can make progress at once; work is cut into at most that many.
     virtual std::size_t concurrency() const = 0;
 
-    /// Calls task(context, i) once for each i in [0, tasks), in any order and on any threads, and returns when all calls
-    /// have returned. Tasks never throw.
+    /// Calls task(context, i) once for each i in [0, tasks), in any order and on any threads, and returns when all
+    /// calls have returned. Tasks never throw.
     virtual void run(std::size_t tasks, void (*task)(void* context, std::size_t index), void* context) = 0;
 };
 

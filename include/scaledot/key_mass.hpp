@@ -26,7 +26,8 @@ namespace scaledot::inline SCALEDOT_BUILD {
 /// @throws std::invalid_argument  as attention
 ///
 /// Special values  a key nobody sees has 0; a query with a NaN or +inf score makes every mass of its head NaN.
-/// Accuracy        probabilities to 2 ulp of the computed scores', summed in double one query after another, rounded once.
+/// Accuracy        probabilities to 2 ulp of the computed scores', summed in double one query after another,
+///                 rounded once.
 /// Determinism     the same bits for any number of threads and any batch size.
 /// Cost            the scores' products and a softmax; memory of a few rows of scores a thread; threads share heads.
 template <detail::tensor Q, detail::tensor K>

@@ -212,8 +212,9 @@ double temperature_for_entropy(const E& logits, double entropy)
 /// @param logits  any rank >= 1, rows along the last axis, such as a head's [queries, keys] of
 ///                attention_scores(q, k, score_stage::masked); -infinity is excluded. Rows of fewer than two visible
 ///                keys have no say
-/// @throws std::invalid_argument  logits of rank 0, with NaN or +infinity, without a row of two visible keys; or
-///                                so many of them equal to their row's maximum that no temperature brings the rest forward
+/// @throws std::invalid_argument  logits of rank 0, with NaN or +infinity, without a row of two visible keys; or so
+///                                many of them equal to their row's maximum that no temperature brings the rest
+///                                forward
 ///
 /// Accuracy       the mean entropy at the returned T is the wanted one to 1e-13 of it.
 /// Cost           some ten evaluations of the entropies; one copy of the logits as doubles.

@@ -94,19 +94,20 @@ class sinks_view {
 public:
     sinks_view() = default; ///< no sinks
 
-    /// A view of a vector, array or span of float.
+    /// A view of a vector, array or span of float, or of double.
     template <class Range>
         requires(std::convertible_to<const Range&, std::span<const float>>)
     sinks_view(const Range& sinks) : values_(std::span<const float>(sinks))
     {
     }
 
-    /// A view of a vector, array or span of double.
+    /// @cond  The same signature but for what it requires.
     template <class Range>
         requires(std::convertible_to<const Range&, std::span<const double>>)
     sinks_view(const Range& sinks) : values_(std::span<const double>(sinks))
     {
     }
+    /// @endcond
 
     /// One for each query head, or 0.
     std::size_t size() const

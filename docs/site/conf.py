@@ -4,6 +4,8 @@ import os
 import pathlib
 import re
 
+from breathe.renderer.sphinxrenderer import SphinxRenderer, WithContext
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
@@ -67,6 +69,18 @@ def _readme_section(name):
 def _include_readme(app, docname, source):
     """<!-- readme: NAME --> is replaced by that section of README.md, so that the two never disagree."""
     source[0] = re.sub(r"<!-- readme: ?(.*?) ?-->", lambda match: _readme_section(match.group(1)), source[0])
+
+
+def _render_namespace(self, node):
+    """What is in a namespace, fully qualified, without a declaration of the namespace itself: every header opens the
+    same one, and Sphinx takes the second declaration for a mistake."""
+    contents = self.compound_parser.parse(node.refid)
+    context = self.context.create_child_context(contents)
+    with WithContext(self, context.create_child_context(contents.compounddef)):
+        return self.render(contents, context)
+
+
+SphinxRenderer.visit_namespace = _render_namespace
 
 
 def setup(app):

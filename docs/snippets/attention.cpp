@@ -22,8 +22,8 @@ void causal()
     // [batch, heads, length, head size], as many queries as keys: query i stands at key i
     auto y = scaledot::attention(q, k, v, {.causal = true});
     // end: causal
-    CHECK(largest_difference(
-              y, textbook(q, k, v, where([](size_t, size_t, size_t i, size_t j) { return j <= i; }))) < close);
+    CHECK(largest_difference(y, textbook(q, k, v, where([](size_t, size_t, size_t i, size_t j) { return j <= i; }))) <
+          close);
 }
 
 void masks()
@@ -64,8 +64,8 @@ void cross()
     const auto encoder_k = numbers<3>({2, 7, 32});
     const auto encoder_v = numbers<3>({2, 7, 48});
     // begin: cross
-    // queries of the decoder [batch, queries, heads * size], keys and values of the encoder [batch, keys, heads * size];
-    // the two lengths differ, and so may the size of a key and that of a value
+    // queries of the decoder, keys and values of the encoder: [batch, length, heads * size], where the two lengths
+    // differ, and so may the size of a key and that of a value
     std::vector<std::size_t> source_lengths = {7, 5}; // sentences padded to 7 tokens
     auto q = scaledot::split_heads(decoder, 4);       // [2, 4, 3, 8]
     auto k = scaledot::split_heads(encoder_k, 4);     // [2, 4, 7, 8]
@@ -73,8 +73,8 @@ void cross()
     auto y = scaledot::attention(q, k, v, {.key_lengths = source_lengths});
 
     // which source tokens a target token looks at
-    auto weights = scaledot::attention_scores(q, k, scaledot::score_stage::probabilities,
-                                              {.key_lengths = source_lengths});
+    auto weights =
+        scaledot::attention_scores(q, k, scaledot::score_stage::probabilities, {.key_lengths = source_lengths});
     // end: cross
     CHECK(y.shape(3) == 12 && weights.shape(3) == 7);
     CHECK(weights(1, 0, 0, 5) == 0.f && weights(0, 0, 0, 5) > 0.f);
@@ -112,8 +112,8 @@ void grouped_packed()
     auto q = xt::view(qkv, xt::all(), xt::range(0, 32));
     auto k = xt::view(qkv, xt::all(), xt::range(32, 48));
     auto v = xt::view(qkv, xt::all(), xt::range(48, 64));
-    auto y = scaledot::attention(scaledot::split_heads(q, 4), scaledot::split_heads(k, 2),
-                                 scaledot::split_heads(v, 2), {.causal = true}); // [4, 6, 8]
+    auto y = scaledot::attention(scaledot::split_heads(q, 4), scaledot::split_heads(k, 2), scaledot::split_heads(v, 2),
+                                 {.causal = true}); // [4, 6, 8]
     // end: grouped
     const auto expand = [](const auto& x, size_t heads) {
         const auto view = scaledot::split_heads(x, heads);
@@ -173,8 +173,7 @@ void pytorch()
     const auto v = numbers<4>({2, 2, 6, 8});
     // begin: sdpa
     // F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.25, enable_gqa=True)
-    auto y = scaledot::attention(q, k, v,
-                                 {.causal = true, .align = scaledot::alignment::top_left, .scale = 0.25});
+    auto y = scaledot::attention(q, k, v, {.causal = true, .align = scaledot::alignment::top_left, .scale = 0.25});
     // end: sdpa
     xt::xtensor<float, 4> stretched = q * (0.25f * std::sqrt(8.f));
     CHECK(largest_difference(
@@ -190,7 +189,8 @@ void multihead()
     xt::xtensor<bool, 2> key_padding_mask = xt::zeros<bool>({2, 5});
     key_padding_mask(1, 4) = true;
     // begin: multihead
-    // nn.MultiheadAttention(32, num_heads, batch_first=True)(query, key, value, key_padding_mask), between its projections
+    // what nn.MultiheadAttention(32, num_heads, batch_first=True)(query, key, value, key_padding_mask) does between
+    // its projections
     xt::xtensor<bool, 4> may_attend(std::array<std::size_t, 4>{2, 1, 1, 5});
     for (std::size_t b = 0; b < 2; ++b) {
         for (std::size_t j = 0; j < 5; ++j) {
@@ -247,11 +247,11 @@ void onnx()
                                   .window_left = 2,                           // left_window_size
                                   .key_lengths = nonpad_kv_seqlen});
     // end: onnx_external
-    CHECK(largest_difference(y, textbook(Q, present_key, present_value,
-                                         where([&](size_t b, size_t, size_t i, size_t j) {
-                                             const size_t place = nonpad_kv_seqlen[b] - 3 + i;
-                                             return j <= place && j + 2 >= place;
-                                         }))) < close);
+    CHECK(
+        largest_difference(y, textbook(Q, present_key, present_value, where([&](size_t b, size_t, size_t i, size_t j) {
+                                           const size_t place = nonpad_kv_seqlen[b] - 3 + i;
+                                           return j <= place && j + 2 >= place;
+                                       }))) < close);
 }
 
 void errors()

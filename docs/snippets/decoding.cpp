@@ -29,8 +29,11 @@ void decode()
     constexpr std::size_t prompt_length = 5, new_tokens = 3, limit = 64;
     xt::xtensor<float, 4> all_q = xt::zeros<float>({1, 4, 8, 8});
     xt::xtensor<float, 4> all_y = xt::zeros<float>({1, 4, 8, 8});
-    const auto remember = [](auto& all, const auto& some, std::size_t from) {
-        xt::view(all, xt::all(), xt::all(), xt::range(from, from + some.shape(2))) = some;
+    std::size_t seen = 0;
+    const auto rest_of_the_layer = [&](const auto& q, const auto& y) { // remembers both
+        xt::view(all_q, xt::all(), xt::all(), xt::range(seen, seen + q.shape(2))) = q;
+        xt::view(all_y, xt::all(), xt::all(), xt::range(seen, seen + q.shape(2))) = y;
+        seen += q.shape(2);
     };
     // begin: prefill
     scaledot::kv_cache<float> cache({.batch = 1, .heads = 2, .key_size = 8, .value_size = 8, .capacity = limit});
@@ -38,47 +41,40 @@ void decode()
     auto [q, k, v] = project(prompt_length); // q [1, 4, 5, 8]; k and v [1, 2, 5, 8]: query heads share key heads
     cache.append(k, v);
     auto y = scaledot::attention(q, cache, {.causal = true});
+    rest_of_the_layer(q, y);
     // end: prefill
-    remember(all_q, q, 0);
-    remember(all_y, y, 0);
 
     // begin: step
     for (std::size_t step = 0; step < new_tokens; ++step) {
         auto [next_q, next_k, next_v] = project(1); // of the last token
         cache.append(next_k, next_v);
         // bottom_right: the last query stands at the last key, whatever the cache's length
-        auto next_y = scaledot::attention(next_q, cache,
-                                          {.causal = true, .align = scaledot::alignment::bottom_right});
-        // end: step
-        remember(all_q, next_q, prompt_length + step);
-        remember(all_y, next_y, prompt_length + step);
+        auto next_y = scaledot::attention(next_q, cache, {.causal = true, .align = scaledot::alignment::bottom_right});
+        rest_of_the_layer(next_q, next_y);
     }
+    // end: step
     CHECK(cache.length() == 8 && cache.capacity() == 64);
     // begin: same_bits
     // The whole sequence at once gives the same bits as prompt and steps did.
     auto at_once = scaledot::attention(all_q, cache, {.causal = true});
     CHECK(at_once == all_y);
     // end: same_bits
-    CHECK(largest_difference(
-              at_once, textbook(all_q, cache.keys(), cache.values(),
-                                where([](auto, auto, std::size_t i, std::size_t j) { return j <= i; }))) < close);
+    CHECK(largest_difference(at_once,
+                             textbook(all_q, cache.keys(), cache.values(),
+                                      where([](auto, auto, std::size_t i, std::size_t j) { return j <= i; }))) < close);
 
     const xt::xtensor<float, 4> last_q = numbers<4>({1, 4, 1, 8});
     const std::array<float, 4> learned = {0.f, -1.f, 1.f, 0.5f};
     // begin: window
     // A sliding window of four keys, and a learned sink for each query head (gpt-oss)
-    auto windowed = scaledot::attention(last_q, cache,
-                                        {.causal = true,
-                                         .align = scaledot::alignment::bottom_right,
-                                         .window_left = 3,
-                                         .sinks = learned});
+    auto windowed = scaledot::attention(
+        last_q, cache,
+        {.causal = true, .align = scaledot::alignment::bottom_right, .window_left = 3, .sinks = learned});
     // end: window
     const auto without =
         textbook(last_q, cache.keys(), cache.values(), where([](auto, auto, auto, std::size_t j) { return j >= 4; }));
-    const auto lse = scaledot::attention_with_lse(last_q, cache,
-                                                  {.causal = true,
-                                                   .align = scaledot::alignment::bottom_right,
-                                                   .window_left = 3})
+    const auto lse = scaledot::attention_with_lse(
+                         last_q, cache, {.causal = true, .align = scaledot::alignment::bottom_right, .window_left = 3})
                          .lse;
     for (std::size_t h = 0; h < 4; ++h) { // the sink takes its share of the mass and brings no value
         const double share = 1 / (1 + std::exp(static_cast<double>(learned[h] - lse(0, h, 0))));

@@ -38,8 +38,8 @@ void look_at_heads()
     // begin: figures
     auto health = scaledot::attention_diagnostics(q, k); // each figure [batch, heads, queries]
     for (std::size_t h = 0; h < 3; ++h) {
-        print("head %zu, query 0: logits %.2f ... %.2f, entropy %.3f nats, %.1f keys in effect, largest share %.3f\n", h,
-              health.min_logit(0, h, 0), health.max_logit(0, h, 0), health.entropy(0, h, 0),
+        print("head %zu, query 0: logits %.2f ... %.2f, entropy %.3f nats, %.1f keys in effect, largest share %.3f\n",
+              h, health.min_logit(0, h, 0), health.max_logit(0, h, 0), health.entropy(0, h, 0),
               health.effective_keys(0, h, 0), health.max_probability(0, h, 0));
     }
     // end: figures
@@ -82,8 +82,8 @@ void look_at_heads()
     // end: summaries
 
     // begin: keys
-    auto mass = scaledot::key_mass(q, k);                         // [batch, heads, keys]: sums over queries
-    auto idle = scaledot::share_of_keys_below(q, k, 1e-4);        // [batch, heads, queries]
+    auto mass = scaledot::key_mass(q, k);                  // [batch, heads, keys]: sums over queries
+    auto idle = scaledot::share_of_keys_below(q, k, 1e-4); // [batch, heads, queries]
     print("head 2: a key receives at most %.1f of 64 queries' attention, %.0f %% of the keys next to nothing\n",
           xt::amax(xt::view(mass, 0, 2))(), 100 * xt::mean(xt::view(idle, 0, 2))());
     // end: keys

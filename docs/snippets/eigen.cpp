@@ -24,7 +24,7 @@ auto as_tensor(Dense&& matrix)
 
 // begin: types
 using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>; // in place: as xtensor's
-using ColumnMajor = Eigen::MatrixXf;                                                   // Eigen's default: copied first
+using ColumnMajor = Eigen::MatrixXf;                                                    // Eigen's default: copied first
 // end: types
 
 RowMajor softmax_of_rows(const RowMajor& scores)
@@ -58,8 +58,8 @@ void heads()
     RowMajor q = RowMajor::Random(5, 32), k = RowMajor::Random(5, 32), v = RowMajor::Random(5, 32);
     RowMajor out(5, 32);
     auto [qt, kt, vt, yt] = std::tuple(as_tensor(q), as_tensor(k), as_tensor(v), as_tensor(out));
-    scaledot::attention_into(scaledot::split_heads(yt, 4), scaledot::split_heads(qt, 4),
-                             scaledot::split_heads(kt, 4), scaledot::split_heads(vt, 4));
+    scaledot::attention_into(scaledot::split_heads(yt, 4), scaledot::split_heads(qt, 4), scaledot::split_heads(kt, 4),
+                             scaledot::split_heads(vt, 4));
     // end: heads
     for (Eigen::Index h = 0; h < 4; ++h) {
         const RowMajor scores = q.middleCols(8 * h, 8) * k.middleCols(8 * h, 8).transpose() / std::sqrt(8.f);

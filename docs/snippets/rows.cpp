@@ -14,11 +14,13 @@ void softmax()
 {
     const auto logits = numbers<3>({2, 5, 7});
     // begin: softmax
-    auto p = scaledot::softmax(logits);                         // F.softmax(logits, dim=-1), Softmax(axis=-1)
-    auto over_rows = scaledot::softmax(logits, {.axis = 1});    // F.softmax(logits, dim=1)
-    auto log_p = scaledot::log_softmax(logits);                 // F.log_softmax(logits, dim=-1), LogSoftmax
-    auto cooler = scaledot::softmax(logits, {.temperature = 0.7}); // F.softmax(logits / 0.7, dim=-1), not rounded between
-    auto lse = scaledot::logsumexp(logits);                     // torch.logsumexp(logits, dim=-1), [2, 5]
+    auto p = scaledot::softmax(logits);                      // F.softmax(logits, dim=-1), Softmax(axis=-1)
+    auto over_rows = scaledot::softmax(logits, {.axis = 1}); // F.softmax(logits, dim=1)
+    auto log_p = scaledot::log_softmax(logits);              // F.log_softmax(logits, dim=-1), LogSoftmax
+    auto lse = scaledot::logsumexp(logits);                  // torch.logsumexp(logits, dim=-1), [2, 5]
+
+    // F.softmax(logits / 0.7, dim=-1), without a rounding between
+    auto cooler = scaledot::softmax(logits, {.temperature = 0.7});
 
     xt::xtensor<float, 3> in_place = logits;
     scaledot::softmax_into(in_place, in_place);

@@ -5,6 +5,7 @@
     // purpose of the header, above its include guard    the file's description
     /// Accuracy        at most ...                       a paragraph with the title Accuracy
     namespace scaledot::inline SCALEDOT_BUILD {           namespace scaledot {
+    docs/numerics.md#log_softmax, in a comment            a link there
 
 Everything else is passed on as it is.
 """
@@ -15,7 +16,14 @@ LABELS = r"Special values|Types|Accuracy|Determinism(?:, cost)?(?:, source)?|Cos
 LABELLED = re.compile(rf"^(\s*///) ({LABELS})(?:\s\s+|: )(\S.*)$")
 # A second label on the same line: "as softmax_into. Cost: two passes over each row."
 INNER = re.compile(rf"^(.*?\.) ({LABELS}): (.*)$")
+NUMERICS = re.compile(r"docs/numerics\.md#(\w+)")
 NAMESPACE = re.compile(r"namespace scaledot::inline SCALEDOT_BUILD")
+
+
+def link(match):
+    """From a page in api/ to a section of numerics.md; the site spells its anchors with hyphens."""
+    name = match.group(1)
+    return f'<a href="../numerics.html#{name.replace("_", "-")}">Numerics: {name}</a>'
 
 
 def labelled(line):
@@ -45,6 +53,8 @@ def filtered(lines):
             yield "/" + line
             continue
         line = NAMESPACE.sub("namespace scaledot", line)
+        if line.lstrip().startswith("///"):
+            line = NUMERICS.sub(link, line)
         yield from labelled(line) or [line]
 
 

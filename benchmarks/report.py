@@ -173,7 +173,7 @@ def losses(cases, rivals):
         }
         if faster:
             names = ", ".join(f"{who} ({times:.2f} times as fast)" for who, times in faster.items())
-            lines.append(f"- {shape_text(case)}: {names}")
+            lines.append(f"- against {names}: {shape_text(case)}")  # "[shape]: name (...)" would define a link
     return lines or ["Nowhere in this run."]
 
 

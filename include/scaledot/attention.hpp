@@ -93,6 +93,7 @@ auto attention(const Q& q, const kv_cache<T>& cache, const attention_options& op
     return attention(q, keys, values, options);
 }
 
+/// attention over a cache, written to out. See attention_into.
 template <class Out, detail::tensor Q, class T>
     requires detail::in_memory<Out>
 void attention_into(Out&& out, const Q& q, const kv_cache<T>& cache, const attention_options& options = {})
@@ -102,6 +103,7 @@ void attention_into(Out&& out, const Q& q, const kv_cache<T>& cache, const atten
     attention_into(out, q, keys, values, options);
 }
 
+/// attention over a cache together with the log-sum-exp of each row's scores. See attention_with_lse.
 template <detail::tensor Q, class T>
 auto attention_with_lse(const Q& q, const kv_cache<T>& cache, const attention_options& options = {})
 {
@@ -110,6 +112,7 @@ auto attention_with_lse(const Q& q, const kv_cache<T>& cache, const attention_op
     return attention_with_lse(q, keys, values, options);
 }
 
+/// attention over a cache and the log-sum-exp of each row's scores, written to out and lse.
 template <class Out, class Lse, detail::tensor Q, class T>
     requires(detail::in_memory<Out> && detail::in_memory<Lse>)
 void attention_with_lse_into(Out&& out, Lse&& lse, const Q& q, const kv_cache<T>& cache,

@@ -23,8 +23,13 @@ enum class alignment {
     bottom_right ///< the last query stands at the last valid key of its batch entry
 };
 
-/// How far attention_scores goes: scale q.k; softcap; mask, causality, windows and lengths; softmax.
-enum class score_stage { scaled, capped, masked, probabilities };
+/// How far attention_scores goes.
+enum class score_stage {
+    scaled,       ///< scale q.k
+    capped,       ///< and the softcap
+    masked,       ///< and mask, causality, windows and key lengths: excluded scores are -inf
+    probabilities ///< and the softmax, with the sink in its denominator
+};
 
 /// A view of a mask that broadcasts, from the right, to [batch..., heads, queries, keys]; empty by default. Of bool:
 /// true may attend. Of float, double, half or bfloat16: added to the capped scores; -inf excludes the key as false
@@ -32,8 +37,9 @@ enum class score_stage { scaled, capped, masked, probabilities };
 /// expressions do not compile.
 class mask_view {
 public:
-    mask_view() = default;
+    mask_view() = default; ///< no mask
 
+    /// A view of mask's elements.
     template <class E>
         requires(detail::tensor<E> && !std::same_as<std::decay_t<E>, mask_view>)
     mask_view(E&& mask)
@@ -57,6 +63,7 @@ public:
     {
     }
 
+    /// There is a mask.
     explicit operator bool() const { return !std::holds_alternative<std::monostate>(view_); }
 
     /// Its elements are added to scores.
@@ -85,25 +92,30 @@ private:
 /// One raw logit per query head, float or double, in contiguous memory that outlives the call; empty by default.
 class sinks_view {
 public:
-    sinks_view() = default;
+    sinks_view() = default; ///< no sinks
 
+    /// A view of a vector, array or span of float, or of double.
     template <class Range>
         requires(std::convertible_to<const Range&, std::span<const float>>)
     sinks_view(const Range& sinks) : values_(std::span<const float>(sinks))
     {
     }
 
+    /// @cond  The same signature but for what it requires.
     template <class Range>
         requires(std::convertible_to<const Range&, std::span<const double>>)
     sinks_view(const Range& sinks) : values_(std::span<const double>(sinks))
     {
     }
+    /// @endcond
 
+    /// One for each query head, or 0.
     std::size_t size() const
     {
         return std::visit([](const auto& values) { return values.size(); }, values_);
     }
-    bool empty() const { return size() == 0; }
+    bool empty() const { return size() == 0; } ///< there are no sinks
+    /// The logit of a query head.
     double operator[](std::size_t head) const
     {
         return std::visit([&](const auto& values) { return static_cast<double>(values[head]); }, values_);

@@ -20,14 +20,17 @@ class bfloat16 {
 public:
     constexpr bfloat16() = default;
 
+    /// Rounded to nearest, ties to even.
     explicit constexpr bfloat16(float value) : bits_(round(std::bit_cast<std::uint32_t>(value))) {}
 
+    /// The same by way of float.
     template <class T>
         requires(std::integral<T> || std::same_as<T, double> || std::same_as<T, long double>)
     explicit constexpr bfloat16(T value) : bfloat16(static_cast<float>(value))
     {
     }
 
+    /// The same number as a float.
     constexpr operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits_) << 16); }
 
     /// The number with exactly these 16 bits.
@@ -38,6 +41,7 @@ public:
         return value;
     }
 
+    /// Sign, 8 bits of exponent and 7 of fraction.
     constexpr std::uint16_t bits() const { return bits_; }
 
 private:

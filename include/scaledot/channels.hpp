@@ -22,9 +22,9 @@ namespace scaledot::inline SCALEDOT_BUILD {
 
 /// A channel that stands out.
 struct outlier_channel {
-    std::size_t index;
-    double value;
-    double robust_z; ///< (value - median) / (1.4826 median |value - median|)
+    std::size_t index; ///< of the channel, from 0
+    double value;      ///< with the offset added
+    double robust_z;   ///< (value - median) / (1.4826 median |value - median|)
 };
 
 /// What summarize_channels() returns. Shares are of all channels, those that are not finite included.

@@ -125,9 +125,8 @@ std::vector<normalization_parameters> read_normalizations(const File& file)
 ///
 /// @return  one entry per normalisation in the order of the layers: h.2 before h.10, the embeddings' first, the model's
 ///          final one (ln_f, model.norm) last; empty when the file has none
-/// @throws std::runtime_error  a beta whose shape is not gamma's or whose type is not floating; two gammas or two betas
-/// in
-///                             one module; whatever safetensors_file::read throws
+/// @throws std::runtime_error  a beta whose shape is not gamma's or whose type is not floating; two gammas or two
+///                             betas in one module; whatever safetensors_file::read throws
 inline std::vector<normalization_parameters> layer_norm_parameters(const safetensors_file& file)
 {
     return detail::read_normalizations(file);

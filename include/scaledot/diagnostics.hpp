@@ -21,24 +21,24 @@ namespace scaledot::inline SCALEDOT_BUILD {
 /// 0. A row with a NaN or +inf logit: all NaN but visible_keys.
 template <class Figures, class Counts>
 struct logit_diagnostics {
-    Figures max_logit;
-    Figures min_logit;
-    Figures logit_mean;
+    Figures max_logit;                ///< the largest logit
+    Figures min_logit;                ///< the smallest logit above -inf
+    Figures logit_mean;               ///< over the visible keys
     Figures logit_standard_deviation; ///< divides by the number of visible keys
-    Counts visible_keys;
-    Figures lse;              ///< ln of the sum of exponentials, with the sink
-    Figures entropy;          ///< -sum p ln p, in nats
-    Figures effective_keys;   ///< exp(entropy)
-    Figures max_probability;  ///< the largest share of a key
-    Figures jacobian_norm;    ///< Frobenius norm of diag(p) - p p^T: what the softmax passes of a gradient
-    Figures sink_probability; ///< the sink's share, 0 without one
+    Counts visible_keys;              ///< keys that are not excluded
+    Figures lse;                      ///< ln of the sum of exponentials, with the sink
+    Figures entropy;                  ///< -sum p ln p, in nats
+    Figures effective_keys;           ///< exp(entropy)
+    Figures max_probability;          ///< the largest share of a key
+    Figures jacobian_norm;            ///< Frobenius norm of diag(p) - p p^T: what the softmax passes of a gradient
+    Figures sink_probability;         ///< the sink's share, 0 without one
 };
 
 /// What attention_with_diagnostics returns.
 template <class Output, class Diagnostics>
 struct diagnosed_attention {
-    Output output;
-    Diagnostics diagnostics;
+    Output output;           ///< as of attention
+    Diagnostics diagnostics; ///< a logit_diagnostics
 };
 
 /// The figures of every query row of attention(q, k, ., options), each [batch..., heads, queries].
@@ -51,9 +51,8 @@ struct diagnosed_attention {
 /// @param options  see attention_options; all apply
 /// @throws std::invalid_argument  as attention
 ///
-/// Accuracy        the sums leave the maximum out, so that nothing cancels where a softmax saturates: about 1e-5
-/// relative
-///                 in float against the exact figures of the computed scores.
+/// Accuracy        the sums leave the maximum out, so that nothing cancels where a softmax saturates: about
+///                 1e-5 relative in float against the exact figures of the computed scores.
 /// Determinism     as attention. Cost: in the pass that weighs the scores, which are never stored: with values about a
 ///                 tenth more than attention alone at head size 64, half of that at 128 or when decoding; a second look
 ///                 at rows whose maximum is beyond 128 (float), where scores have too few digits behind the point.
@@ -81,8 +80,8 @@ auto attention_with_diagnostics(const Q& q, const K& k, const V& v, const attent
 /// without the axis. Logit figures are those of x / T.
 ///
 /// @param logits   any rank >= 1
-/// @param options  axis, and a temperature that is positive and finite; a quotient out of the type's range makes its
-/// row NaN
+/// @param options  axis, and a temperature that is positive and finite; a quotient out of the type's range makes
+///                 its row NaN
 /// @throws std::invalid_argument  axis outside the rank, temperature out of range
 template <detail::tensor E>
 auto softmax_diagnostics(const E& logits, const softmax_options& options = {})

@@ -16,14 +16,17 @@
 
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// A source of threads. `run` calls task(context, i) once for each i in [0, tasks), in any order and on any threads,
-/// and returns when all calls have returned; tasks never throw. `concurrency` is the number of tasks that can make
-/// progress at once; work is cut into at most that many. Results do not depend on it: they are bit-identical for any
-/// number.
+/// A source of threads: derive from it to run the library's work on a pool of your own. Results do not depend on it:
+/// they are bit-identical for any number of threads.
 class executor {
 public:
     virtual ~executor() = default;
+
+    /// The number of tasks that can make progress at once; work is cut into at most that many.
     virtual std::size_t concurrency() const = 0;
+
+    /// Calls task(context, i) once for each i in [0, tasks), in any order and on any threads, and returns when all
+    /// calls have returned. Tasks never throw.
     virtual void run(std::size_t tasks, void (*task)(void* context, std::size_t index), void* context) = 0;
 };
 
@@ -106,6 +109,7 @@ void run_ranges(std::size_t items, std::size_t parts, Range&& range)
 /// Makes `pool` the executor of every scaledot call on this thread until the scope ends. Scopes nest.
 class executor_scope {
 public:
+    /// @param pool  must outlive the scope
     explicit executor_scope(executor& pool) : previous_(detail::current_executor())
     {
         detail::current_executor() = &pool;

@@ -17,10 +17,10 @@ namespace scaledot::inline SCALEDOT_BUILD {
 /// One figure over the rows of a head that have it: a row without a key has no largest logit, one with a NaN logit has
 /// nothing.
 struct head_summary {
-    std::size_t rows = 0; ///< whose figure is finite
-    double minimum = kernel::quiet_nan<double>();
-    double maximum = kernel::quiet_nan<double>();
-    double mean = kernel::quiet_nan<double>();
+    std::size_t rows = 0;                         ///< whose figure is finite
+    double minimum = kernel::quiet_nan<double>(); ///< over these rows, NaN without any
+    double maximum = kernel::quiet_nan<double>(); ///< over these rows, NaN without any
+    double mean = kernel::quiet_nan<double>();    ///< over these rows, NaN without any
 };
 
 /// Summaries of a figure of attention_diagnostics, `summarize_heads(d.max_logit)` say. Quantiles of a head's rows are

@@ -21,11 +21,11 @@
 
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// A storage format: its name, the bits of its significand (the hidden one included), its largest finite number.
+/// A storage format.
 struct number_format {
-    std::string_view name;
-    int digits;
-    double largest;
+    std::string_view name; ///< "half" or "bfloat16"
+    int digits;            ///< of the significand in bits, the hidden one included
+    double largest;        ///< finite number
 };
 
 /// The format of xtl::half_float or bfloat16.
@@ -39,7 +39,7 @@ constexpr number_format format_of()
 
 /// What a format has left for a head.
 struct precision_headroom {
-    number_format format;
+    number_format format;   ///< whose headroom it is
     double max_score;       ///< the largest magnitude of a row's maximum score, as measured
     int significant_bits;   ///< left to a weight exp(s - m) by a score of that size in this format
     double largest_product; ///< the largest |q.k| before the scale

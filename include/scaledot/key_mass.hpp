@@ -26,8 +26,8 @@ namespace scaledot::inline SCALEDOT_BUILD {
 /// @throws std::invalid_argument  as attention
 ///
 /// Special values  a key nobody sees has 0; a query with a NaN or +inf score makes every mass of its head NaN.
-/// Accuracy        probabilities to 2 ulp of the computed scores', summed in double one query
-///                 after another, rounded once.
+/// Accuracy        probabilities to 2 ulp of the computed scores', summed in double one query after another,
+///                 rounded once.
 /// Determinism     the same bits for any number of threads and any batch size.
 /// Cost            the scores' products and a softmax; memory of a few rows of scores a thread; threads share heads.
 template <detail::tensor Q, detail::tensor K>
@@ -52,7 +52,9 @@ auto key_mass(const Q& q, const K& k, const attention_options& options = {})
 /// The share of a query's visible keys whose probability is below `threshold`, of shape [batch..., heads, queries]: how
 /// much of the row a sparse attention could leave out.
 ///
+/// @param q, k       as for attention
 /// @param threshold  between 0 and 1
+/// @param options    see attention_options; all apply
 /// @throws std::invalid_argument  as attention; threshold out of range
 ///
 /// Special values  NaN for a query that sees no key, or has a NaN or +inf score.

@@ -21,11 +21,11 @@ namespace scaledot::inline SCALEDOT_BUILD {
 
 /// The sizes of a kv_cache. `capacity` keys have room from the start; more are made room for as they come.
 struct kv_cache_options {
-    std::size_t batch = 1;
-    std::size_t heads = 1;
-    std::size_t key_size = 0;
-    std::size_t value_size = 0;
-    std::size_t capacity = 0;
+    std::size_t batch = 1;      ///< sequences
+    std::size_t heads = 1;      ///< key heads
+    std::size_t key_size = 0;   ///< numbers of a key, 1 or more
+    std::size_t value_size = 0; ///< numbers of a value
+    std::size_t capacity = 0;   ///< keys there is room for from the start
 };
 
 /// Keys [batch, heads, length, key_size] and values [batch, heads, length, value_size] in storage type T (float,
@@ -51,12 +51,14 @@ public:
         reserve(options.capacity);
     }
 
+    /// Keys, values and capacity of its own.
     kv_cache(const kv_cache& other)
         : options_(other.options_), length_(other.length_), keys_(other.resized(other.keys_, key_size(), capacity())),
           values_(other.resized(other.values_, value_size(), capacity()))
     {
     }
 
+    /// Leaves other empty, without capacity.
     kv_cache(kv_cache&& other) noexcept
         : options_(other.options_), length_(std::exchange(other.length_, 0)), keys_(std::move(other.keys_)),
           values_(std::move(other.values_))
@@ -64,6 +66,7 @@ public:
         other.options_.capacity = 0;
     }
 
+    /// By copy or by move, sizes included.
     kv_cache& operator=(kv_cache other) noexcept
     {
         std::swap(options_, other.options_);
@@ -75,12 +78,12 @@ public:
 
     ~kv_cache() = default;
 
-    std::size_t batch() const { return options_.batch; }
-    std::size_t heads() const { return options_.heads; }
-    std::size_t key_size() const { return options_.key_size; }
-    std::size_t value_size() const { return options_.value_size; }
-    std::size_t length() const { return length_; }
-    std::size_t capacity() const { return options_.capacity; }
+    std::size_t batch() const { return options_.batch; }           ///< sequences
+    std::size_t heads() const { return options_.heads; }           ///< key heads
+    std::size_t key_size() const { return options_.key_size; }     ///< numbers of a key
+    std::size_t value_size() const { return options_.value_size; } ///< numbers of a value
+    std::size_t length() const { return length_; }                 ///< keys stored
+    std::size_t capacity() const { return options_.capacity; }     ///< keys there is room for
 
     /// Forgets all keys and values; keeps the memory.
     void reset() { length_ = 0; }

@@ -12,11 +12,10 @@
 
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// layer_norm normalises over the axes from `axis` (negative: from the end) to the last; epsilon is added to the
-/// variance.
+/// Options of layer_norm.
 struct layer_norm_options {
-    std::ptrdiff_t axis = -1;
-    double epsilon = 1e-5;
+    std::ptrdiff_t axis = -1; ///< the first axis to normalise over, all to the last follow; negative: from the end
+    double epsilon = 1e-5;    ///< added to the variance, 0 or more
 };
 
 /// Largest error of layer_norm in units in the last place of max(|y|, |gamma * normalised x|, |beta|).
@@ -25,8 +24,8 @@ inline constexpr double layer_norm_max_ulp = 4;
 /// What layer_norm_with_statistics returns. The statistics have x's rank, with extent 1 along the normalised axes.
 template <class Output, class Statistics>
 struct layer_norm_result {
-    Output output;
-    Statistics mean;
+    Output output;                         ///< as of layer_norm
+    Statistics mean;                       ///< of each block
     Statistics inverse_standard_deviation; ///< 1 / sqrt(variance + epsilon)
 };
 
@@ -96,6 +95,7 @@ void layer_norm_into(Out&& out, const X& x, const G& gamma, const B& beta, const
                                                   detail::no_report{});
 }
 
+/// layer_norm with gamma and without beta, written to out. See layer_norm_into above.
 template <class Out, detail::tensor X, detail::tensor G>
     requires detail::in_memory<Out>
 void layer_norm_into(Out&& out, const X& x, const G& gamma, const layer_norm_options& options = {})
@@ -105,6 +105,7 @@ void layer_norm_into(Out&& out, const X& x, const G& gamma, const layer_norm_opt
                                                   detail::no_report{});
 }
 
+/// layer_norm without gamma and beta, written to out. See layer_norm_into above.
 template <class Out, detail::tensor X>
     requires detail::in_memory<Out>
 void layer_norm_into(Out&& out, const X& x, const layer_norm_options& options = {})
@@ -122,6 +123,7 @@ auto layer_norm(const X& x, const G& gamma, const B& beta, const layer_norm_opti
     return detail::layer_norm(x, gamma, beta, options);
 }
 
+/// layer_norm with gamma and without beta. See layer_norm_into.
 template <detail::tensor X, detail::tensor G>
 auto layer_norm(const X& x, const G& gamma, const layer_norm_options& options = {})
 {
@@ -129,6 +131,7 @@ auto layer_norm(const X& x, const G& gamma, const layer_norm_options& options = 
     return detail::layer_norm(x, gamma, detail::no_parameter{}, options);
 }
 
+/// layer_norm without gamma and beta. See layer_norm_into.
 template <detail::tensor X>
 auto layer_norm(const X& x, const layer_norm_options& options = {})
 {
@@ -145,6 +148,7 @@ auto layer_norm_with_statistics(const X& x, const G& gamma, const B& beta, const
     return detail::layer_norm_with_statistics(x, gamma, beta, options);
 }
 
+/// The same with gamma and without beta.
 template <detail::tensor X, detail::tensor G>
 auto layer_norm_with_statistics(const X& x, const G& gamma, const layer_norm_options& options = {})
 {
@@ -152,6 +156,7 @@ auto layer_norm_with_statistics(const X& x, const G& gamma, const layer_norm_opt
     return detail::layer_norm_with_statistics(x, gamma, detail::no_parameter{}, options);
 }
 
+/// The same without gamma and beta.
 template <detail::tensor X>
 auto layer_norm_with_statistics(const X& x, const layer_norm_options& options = {})
 {

@@ -20,9 +20,8 @@ namespace scaledot::inline SCALEDOT_BUILD {
 /// head, or a part of the key that all heads share (the rotary part of multi-head latent attention), W_k must not be
 /// touched by one of them: there W_q takes all of gamma.
 ///
-/// @param max_logit  the head's largest scaled score (attention_diagnostics' max_logit, its maximum over queries and
-/// batch)
-///                   before any softcap; 0, negative or -infinity (no visible key) needs no clipping
+/// @param max_logit  the head's largest scaled score (attention_diagnostics' max_logit, its maximum over queries
+///                   and batch) before any softcap; 0, negative or -infinity (no visible key) needs no clipping
 /// @param limit      positive and finite; 100 in the source
 /// @return           at most 1
 /// @throws std::invalid_argument  max_logit NaN or +infinity, limit not positive and finite
@@ -43,6 +42,7 @@ inline double qk_clip_factor(double max_logit, double limit)
 /// qk_clip_factor of each head, with its largest logit over all batch entries and queries: weights are shared by them.
 ///
 /// @param diagnostics  of attention_diagnostics, [batch..., heads, queries]; [queries] is one head
+/// @param limit        as of qk_clip_factor
 /// @return             one factor per head
 /// @throws std::invalid_argument  as qk_clip_factor; a head with a NaN or infinite logit has max_logit NaN
 template <class Diagnostics>

@@ -12,11 +12,10 @@
 
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// rms_norm normalises over the axes from `axis` (negative: from the end) to the last; epsilon, by default ONNX's, is
-/// added to the mean square.
+/// Options of rms_norm.
 struct rms_norm_options {
-    std::ptrdiff_t axis = -1;
-    double epsilon = 1e-5;
+    std::ptrdiff_t axis = -1; ///< the first axis to normalise over, all to the last follow; negative: from the end
+    double epsilon = 1e-5;    ///< added to the mean square, 0 or more; the default is ONNX's
 };
 
 /// Largest error of rms_norm in units in the last place of the exact value, where that is a normal number.
@@ -25,7 +24,7 @@ inline constexpr double rms_norm_max_ulp = 4;
 /// What rms_norm_with_statistics returns. The statistic has x's rank, with extent 1 along the normalised axes.
 template <class Output, class Statistics>
 struct rms_norm_result {
-    Output output;
+    Output output;                       ///< as of rms_norm
     Statistics inverse_root_mean_square; ///< 1 / sqrt(mean square + epsilon)
 };
 
@@ -91,6 +90,7 @@ void rms_norm_into(Out&& out, const X& x, const G& gamma, const rms_norm_options
                                                            options.epsilon, detail::no_report{});
 }
 
+/// rms_norm without gamma, written to out. See rms_norm_into above.
 template <class Out, detail::tensor X>
     requires detail::in_memory<Out>
 void rms_norm_into(Out&& out, const X& x, const rms_norm_options& options = {})
@@ -108,6 +108,7 @@ auto rms_norm(const X& x, const G& gamma, const rms_norm_options& options = {})
     return detail::rms_norm(x, gamma, options);
 }
 
+/// rms_norm without gamma. See rms_norm_into.
 template <detail::tensor X>
 auto rms_norm(const X& x, const rms_norm_options& options = {})
 {
@@ -124,6 +125,7 @@ auto rms_norm_with_statistics(const X& x, const G& gamma, const rms_norm_options
     return detail::rms_norm_with_statistics(x, gamma, options);
 }
 
+/// The same without gamma.
 template <detail::tensor X>
 auto rms_norm_with_statistics(const X& x, const rms_norm_options& options = {})
 {

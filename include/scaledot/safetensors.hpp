@@ -31,6 +31,7 @@ namespace scaledot::inline SCALEDOT_BUILD {
 /// The file must not be truncated by another process while it is open (the operating system answers with SIGBUS).
 class safetensors_file {
 public:
+    /// Opens, maps and checks a file.
     /// @throws std::runtime_error  the file cannot be opened or mapped, or is not a valid safetensors file; the text
     ///                             names the file, the tensor where there is one, and what was wrong
     explicit safetensors_file(const std::filesystem::path& path) : map_(path), name_(path.string())
@@ -52,8 +53,10 @@ public:
         return result;
     }
 
+    /// There is a tensor of that name.
     bool contains(std::string_view name) const { return header_.tensors.contains(name); }
 
+    /// The tensor's shape, empty for a scalar.
     /// @throws std::invalid_argument  no tensor of that name
     const std::vector<std::size_t>& shape(std::string_view name) const { return find(name).shape; }
 
@@ -74,9 +77,8 @@ public:
     /// and BOOL become any T that holds the value exactly, so an integer file never loses a bit.
     ///
     /// @throws std::invalid_argument  no tensor of that name
-    /// @throws std::runtime_error     a floating tensor read as integers; an integer that T cannot hold; a BOOL other
-    /// than
-    ///                                0 and 1; an element type that is none of the above (F8_E4M3, ...)
+    /// @throws std::runtime_error     a floating tensor read as integers; an integer that T cannot hold; a BOOL
+    ///                                other than 0 and 1; an element type that is none of the above (F8_E4M3, ...)
     /// Cost  one pass over the tensor; no allocation but the result.
     template <class T>
     xt::xarray<T> read(std::string_view name) const

@@ -29,6 +29,7 @@ namespace scaledot::inline SCALEDOT_BUILD {
 /// of which download caches are made, are followed.
 class safetensors_shards {
 public:
+    /// Opens and checks the index and every file that it names.
     /// @param index  such as "model.safetensors.index.json"
     /// @throws std::runtime_error  index or a file cannot be opened, is not valid, or they do not agree; the text names
     ///                             the file, the tensor where there is one, and what was wrong
@@ -44,8 +45,8 @@ public:
         check();
     }
 
-    safetensors_shards(safetensors_shards&&) = default;
-    safetensors_shards& operator=(safetensors_shards&&) = default;
+    safetensors_shards(safetensors_shards&&) = default;            ///< moves the open files
+    safetensors_shards& operator=(safetensors_shards&&) = default; ///< moves the open files
 
     /// The tensors' names, sorted.
     std::vector<std::string> names() const
@@ -58,11 +59,14 @@ public:
         return result;
     }
 
+    /// There is a tensor of that name.
     bool contains(std::string_view name) const { return tensors_.contains(name); }
 
+    /// The tensor's shape, empty for a scalar.
     /// @throws std::invalid_argument  no tensor of that name
     const std::vector<std::size_t>& shape(std::string_view name) const { return find(name).shape(name); }
 
+    /// The element type as the file spells it.
     /// @throws std::invalid_argument  no tensor of that name
     const std::string& dtype(std::string_view name) const { return find(name).dtype(name); }
 

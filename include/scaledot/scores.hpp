@@ -26,8 +26,7 @@ namespace scaledot::inline SCALEDOT_BUILD {
 ///
 /// Special values  as attention; a row with NaN or +inf is NaN as probabilities.
 /// Accuracy        scores: one chain of multiply-adds over the head size; probabilities: softmax_max_ulp of the softmax
-/// of
-///                 the computed scores.
+///                 of the computed scores.
 /// Determinism     as attention. Cost: queries x keys numbers per head in out, and one row of scratch per thread.
 template <class Out, detail::tensor Q, detail::tensor K>
     requires detail::in_memory<Out>

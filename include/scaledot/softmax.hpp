@@ -13,11 +13,10 @@
 
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// Which axis softmax, log_softmax and logsumexp run along (negative: from the end), and the temperature T >= 0 logits
-/// are divided by.
+/// Options of softmax, log_softmax and logsumexp.
 struct softmax_options {
-    std::ptrdiff_t axis = -1;
-    double temperature = 1.0;
+    std::ptrdiff_t axis = -1; ///< the axis they run along; negative: from the end
+    double temperature = 1.0; ///< T >= 0, what logits are divided by
 };
 
 /// Largest error of softmax in float and double, in units in the last place of the exact value, for any finite logits

@@ -22,11 +22,11 @@ namespace scaledot::inline SCALEDOT_BUILD {
 
 /// What summarize() returns. The standard deviation is the population's: it divides by n.
 struct summary {
-    std::size_t count = 0;
-    double mean = 0;
-    double standard_deviation = 0;
-    double minimum = 0;
-    double maximum = 0;
+    std::size_t count = 0;         ///< elements
+    double mean = 0;               ///< NaN without elements, as the next three
+    double standard_deviation = 0; ///< the root of the mean squared deviation
+    double minimum = 0;            ///< the smallest element
+    double maximum = 0;            ///< the largest element
 };
 
 /// mean = sum x / n, standard deviation = sqrt(sum (x - mean)^2 / n), minimum, maximum over all elements.
@@ -119,17 +119,19 @@ double quantile(const E& x, double probability)
 
 /// What histogram() returns: bin i is edges[i] <= x < edges[i + 1], the last one closed above.
 struct histogram_result {
-    xt::xtensor<double, 1> edges;
-    xt::xtensor<std::size_t, 1> counts;
-    std::size_t below = 0; ///< elements under the first edge
-    std::size_t above = 0; ///< elements over the last edge
-    std::size_t nan = 0;   ///< elements that are NaN
+    xt::xtensor<double, 1> edges;       ///< one more than there are bins
+    xt::xtensor<std::size_t, 1> counts; ///< elements in each bin
+    std::size_t below = 0;              ///< elements under the first edge
+    std::size_t above = 0;              ///< elements over the last edge
+    std::size_t nan = 0;                ///< elements that are NaN
 };
 
 /// Counts of elements in bins of equal width between low and high, as numpy.histogram(x, bins, (low, high)).
 ///
 /// @param x     any tensor expression of float, double, half, bfloat16 or integers
 /// @param bins  how many, at least 1
+/// @param low   the first edge
+/// @param high  the last edge, which is inside
 /// @return      bins + 1 edges, bins counts, and how many elements are in no bin; all counts add up to the elements
 /// @throws std::invalid_argument  bins is 0, or low and high are not finite with low < high
 ///

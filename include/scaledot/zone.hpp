@@ -21,8 +21,13 @@
 namespace scaledot::inline SCALEDOT_BUILD {
 
 /// Where logits stand between a softmax that cannot tell keys apart and one that sees a single key.
-enum class logit_zone { flat, balanced, saturated };
+enum class logit_zone {
+    flat,     ///< nearly equal shares: the logits hardly differ
+    balanced, ///< keys are told apart, and gradients pass
+    saturated ///< one key or a few have it all, and little gradient passes
+};
 
+/// "flat", "balanced" or "saturated".
 constexpr std::string_view to_string(logit_zone zone)
 {
     switch (zone) {
@@ -148,6 +153,7 @@ inline logit_zone classify_entropy(double entropy, std::size_t keys)
 /// It knows the spread alone: where a few keys stand far apart from the rest, give it the logits themselves (below).
 ///
 /// @param standard_deviation  positive and finite: no temperature tells equal logits apart
+/// @param keys                how many logits a query sees, at least 2
 /// @throws std::invalid_argument  keys < 2, or the standard deviation not positive and finite
 inline double recommended_temperature(double standard_deviation, std::size_t keys)
 {
@@ -207,8 +213,8 @@ double temperature_for_entropy(const E& logits, double entropy)
 ///                attention_scores(q, k, score_stage::masked); -infinity is excluded. Rows of fewer than two visible
 ///                keys have no say
 /// @throws std::invalid_argument  logits of rank 0, with NaN or +infinity, without a row of two visible keys; or so
-/// many
-///                                of them equal to their row's maximum that no temperature brings the rest forward
+///                                many of them equal to their row's maximum that no temperature brings the rest
+///                                forward
 ///
 /// Accuracy       the mean entropy at the returned T is the wanted one to 1e-13 of it.
 /// Cost           some ten evaluations of the entropies; one copy of the logits as doubles.

@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -40,6 +41,9 @@ public:
     {
         if (place_ != place::shape && place_ != place::offsets) {
             unexpected("a number");
+        }
+        if (!std::in_range<std::size_t>(number)) {
+            unexpected(text("the number ", number));
         }
         numbers_.push_back(static_cast<std::size_t>(number));
         return true;
@@ -183,7 +187,7 @@ private:
             break;
         }
         fail(text(where(), place_ == place::shape ? " shape" : " data_offsets", " holds ", what,
-                  ", must hold integers from 0 to 2^64 - 1"));
+                  ", must hold integers from 0 to 2^", std::numeric_limits<std::size_t>::digits, " - 1"));
     }
 
     [[noreturn]] void fail(const std::string& what) const

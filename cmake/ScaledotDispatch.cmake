@@ -18,8 +18,8 @@ target_compile_definitions(scaledot_dispatch INTERFACE SCALEDOT_DISPATCH)
 # names but that of its kernels are local to it.
 function(scaledot_add_kernels architecture)
     set(name scaledot_kernels_${architecture})
-    add_library(${name} OBJECT EXCLUDE_FROM_ALL src/kernels/attention.cpp src/kernels/norm.cpp src/kernels/softmax.cpp
-        src/kernels/table.cpp)
+    add_library(${name} OBJECT EXCLUDE_FROM_ALL src/kernels/attention.cpp src/kernels/norm.cpp src/kernels/scores.cpp
+        src/kernels/softmax.cpp src/kernels/table.cpp)
     target_link_libraries(${name} PRIVATE scaledot)
     target_compile_definitions(${name} PRIVATE SCALEDOT_KERNELS_OF=${architecture})
     # Whatever the project's flags: optimised, but in debug builds, and with arithmetic as it is written.
@@ -34,6 +34,8 @@ function(scaledot_add_kernels architecture)
             DEPENDS $<TARGET_OBJECTS:${name}>
             COMMAND_EXPAND_LISTS VERBATIM)
         target_sources(scaledot_dispatch PRIVATE ${object})
+        # Makefiles know the objects of another target only as files that are there.
+        add_dependencies(scaledot_dispatch ${name})
     else()
         target_sources(scaledot_dispatch PRIVATE $<TARGET_OBJECTS:${name}>)
     endif()

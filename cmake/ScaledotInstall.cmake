@@ -2,6 +2,8 @@
 # `cmake --install` and find_package(scaledot): headers, targets, a configuration that can be moved, a version file.
 include(CMakePackageConfigHelpers)
 
+# One component, so that a package of ours can leave out dependencies that were fetched and install beside us.
+set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME scaledot)
 set(package_directory ${CMAKE_INSTALL_DATADIR}/cmake/scaledot)
 
 install(DIRECTORY include/scaledot DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
@@ -19,4 +21,4 @@ configure_package_config_file(cmake/scaledotConfig.cmake.in ${PROJECT_BINARY_DIR
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/scaledotConfigVersion.cmake
     COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES ${PROJECT_BINARY_DIR}/scaledotConfig.cmake ${PROJECT_BINARY_DIR}/scaledotConfigVersion.cmake
-    DESTINATION ${package_directory})
+    cmake/ScaledotBaseline.cmake DESTINATION ${package_directory})

@@ -4,8 +4,8 @@
 #   zone_test.cpp                    zone_test, with the flags of the build
 #   softmax_test.cpp sse2 avx512     softmax_test.sse2 and softmax_test.avx512, those asked for that run here;
 #                                    softmax_test, with the flags of the build, where none of the instruction sets is
-#   merge_test.cpp dispatched        merge_test with scaledot::dispatch, run as merge_test.dispatched.<instruction set>
-#                                    on each of the machine's
+#   merge_test.cpp dispatched        merge_test.dispatched, with scaledot::dispatch, on the machine's widest
+#   merge_test.cpp dispatched each   the same program, as merge_test.dispatched.<instruction set> on each of the machine's
 include_guard()
 include(${CMAKE_CURRENT_LIST_DIR}/ScaledotArchitectures.cmake)
 
@@ -49,9 +49,13 @@ function(scaledot_add_program_test name program)
     set_tests_properties(${name} PROPERTIES TIMEOUT 600)
 endfunction()
 
-function(scaledot_add_dispatched_test name file)
+function(scaledot_add_dispatched_test name file each)
     scaledot_add_program(${name} ${file})
     target_link_libraries(${name} PRIVATE scaledot::dispatch)
+    if(NOT each)
+        scaledot_add_program_test(${name} ${name})
+        return()
+    endif()
     foreach(architecture IN LISTS SCALEDOT_DISPATCHED)
         if(SCALEDOT_RUNS_${architecture})
             scaledot_add_program_test(${name}.${architecture} ${name})
@@ -87,7 +91,9 @@ function(scaledot_test file)
     set(built FALSE)
     foreach(variant IN LISTS ARGN)
         if(variant STREQUAL "dispatched" AND "dispatched" IN_LIST SCALEDOT_TEST_VARIANTS)
-            scaledot_add_dispatched_test(${name}.dispatched ${file})
+            list(FIND ARGN each each)
+            math(EXPR each "${each} + 1")
+            scaledot_add_dispatched_test(${name}.dispatched ${file} ${each})
             set(built TRUE)
         elseif(variant IN_LIST SCALEDOT_TEST_VARIANTS AND SCALEDOT_RUNS_${variant})
             scaledot_add_test_program(${name}.${variant} ${file} ${SCALEDOT_FLAGS_${variant}})

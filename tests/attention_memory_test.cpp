@@ -130,7 +130,8 @@ TEST_CASE("attention: many queries take one packed copy of the keys, however man
     thread_per_task pool(3);
     const sd::executor_scope scope(pool);
     CHECK(extra_of_attention(1024, 65536, 8) <= packed + 3 * mebibyte);
-    CHECK(extra_of_attention(1024, 4096, 8) == extra_of_attention(4096, 4096, 8));
+    constexpr std::size_t thread_states = 1024; // the pool's, which live for as long as their threads happen to
+    CHECK(extra_of_attention(4096, 4096, 8) <= extra_of_attention(1024, 4096, 8) + thread_states);
 }
 
 TEST_CASE("attention: diagnostics add statistics per row in flight, nothing per score")

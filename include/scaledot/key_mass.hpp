@@ -9,7 +9,7 @@
 #include <scaledot/detail/aligned_buffer.hpp>
 #include <scaledot/detail/check.hpp>
 #include <scaledot/detail/config.hpp>
-#include <scaledot/detail/key_mass_driver.hpp>
+#include <scaledot/detail/scores_call.hpp>
 #include <scaledot/kernel/partial.hpp>
 #include <scaledot/kernel/simd.hpp>
 

@@ -5,7 +5,7 @@
 
 #include <scaledot/attention_options.hpp>
 #include <scaledot/detail/config.hpp>
-#include <scaledot/detail/scores_driver.hpp>
+#include <scaledot/detail/scores_call.hpp>
 #include <scaledot/detail/view.hpp>
 
 namespace scaledot::inline SCALEDOT_BUILD {

@@ -18,6 +18,8 @@ namespace scaledot::inline SCALEDOT_BUILD::calls {
 namespace compiled = scaledot::SCALEDOT_COMPILED;
 
 void attention(const compiled::attention_call& call);
+void scores(const compiled::scores_call& call);
+void probabilities(const compiled::probabilities_call& call);
 void softmax(const compiled::softmax_call& call);
 void norm(const compiled::norm_call& call);
 

@@ -9,6 +9,11 @@
 namespace scaledot::SCALEDOT_COMPILED {
 
 extern const kernels SCALEDOT_KERNELS_OF;
-const kernels SCALEDOT_KERNELS_OF{SCALEDOT_NAME(SCALEDOT_KERNELS_OF), calls::attention, calls::softmax, calls::norm};
+const kernels SCALEDOT_KERNELS_OF{SCALEDOT_NAME(SCALEDOT_KERNELS_OF),
+                                  calls::attention,
+                                  calls::scores,
+                                  calls::probabilities,
+                                  calls::softmax,
+                                  calls::norm};
 
 } // namespace scaledot::SCALEDOT_COMPILED

@@ -4,7 +4,9 @@
 #ifndef SCALEDOT_TESTS_SUPPORT_TEXTBOOK_ATTENTION_HPP
 #define SCALEDOT_TESTS_SUPPORT_TEXTBOOK_ATTENTION_HPP
 
+#include <scaledot/detail/compiled_calls.hpp>
 #include <scaledot/detail/element.hpp>
+#include <scaledot/dispatch.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/step.hpp>
 
@@ -88,10 +90,17 @@ struct accuracy {
     }
 };
 
-/// The type attention rounds weights to before it multiplies them with values.
+/// Whether attention rounds weights to bfloat16 before it multiplies them with values.
 template <class T, class Q, class V>
-using weight_of =
-    std::conditional_t<scaledot::kernel::step_for_t<scaledot::native_architecture, T, Q, V>::depth == 2, V, T>;
+bool rounds_weights()
+{
+#if defined(SCALEDOT_DISPATCH)
+    if constexpr (scaledot::detail::attention_is_compiled<Q, V, V>) {
+        return std::is_same_v<Q, scaledot::bfloat16> && scaledot::dispatched_architecture() == "avx512_bf16";
+    }
+#endif
+    return scaledot::kernel::step_for_t<scaledot::native_architecture, T, Q, V>::depth == 2;
+}
 
 /// Of `output`, attention's result for q, k, v with the default options, arithmetic in T and weights in
 /// Weight.

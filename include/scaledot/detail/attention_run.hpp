@@ -31,6 +31,8 @@ public:
     {
     }
 
+    explicit operator bool() const { return call_ != nullptr; }
+
     void operator()(std::size_t entry, const row_place& place, const kernel::row_total& total,
                     const kernel::score_statistics* statistics) const
     {
@@ -95,7 +97,7 @@ void attend_compiled(const attention_plan& plan, const strided_view<const Q>& q,
                                             array_of(v),
                                             out ? array_of(out->view) : compiled::array<void>{},
                                             with_statistics,
-                                            {&report, pass_on},
+                                            {report ? &report : nullptr, pass_on},
                                             threads_of_caller()});
 }
 
@@ -105,7 +107,7 @@ void run_attention(const attention_plan& plan, const strided_view<const Q>& q, c
                    const strided_view<const V>& v, const head_view<O>* out, bool with_statistics,
                    const row_report& report)
 {
-    if constexpr (attention_is_compiled<O, Q, K, V>) {
+    if constexpr (attention_is_compiled<Q, K, V>) {
         attend_compiled(plan, q, k, v, out, with_statistics, report);
     } else {
         attend<native_architecture>(plan, q, k, v, out, with_statistics, report);

@@ -93,6 +93,32 @@ struct attention_call {
     thread_source threads;
 };
 
+struct scores_call {
+    plan what;
+    array<const void> q;
+    array<const void> k;
+    array<void> out;
+    int stage; ///< score_stage
+    thread_source threads;
+};
+
+/// A row of probabilities, in arithmetic's type.
+struct probability_row {
+    std::size_t entry;
+    std::size_t head;
+    std::size_t query;
+    std::size_t visible;
+    const void* probabilities;
+};
+
+struct probabilities_call {
+    plan what;
+    array<const void> q;
+    array<const void> k;
+    callback<probability_row> use;
+    thread_source threads;
+};
+
 struct softmax_call {
     array<const void> x;
     array<void> y;
@@ -125,6 +151,8 @@ struct norm_call {
 struct kernels {
     const char* architecture;
     void (*attention)(const attention_call&);
+    void (*scores)(const scores_call&);
+    void (*probabilities)(const probabilities_call&);
     void (*softmax)(const softmax_call&);
     void (*norm)(const norm_call&);
 };

@@ -95,12 +95,15 @@ inline compiled::plan compiled_plan(const attention_plan& plan)
     return result;
 }
 
-/// Attention of one element type, or of float queries with half or bfloat16 keys and values, into queries' or
-/// arithmetic's type.
-template <class O, class Q, class K, class V>
+/// Attention of one element type, or of float queries with half or bfloat16 keys and values, into any type.
+template <class Q, class K, class V>
 inline constexpr bool attention_is_compiled =
-    dispatching && std::same_as<K, V> && (std::same_as<Q, K> || (std::same_as<Q, float> && !std::same_as<K, double>)) &&
-    (std::same_as<O, Q> || std::same_as<O, arithmetic_t<Q>>);
+    dispatching && std::same_as<K, V> && (std::same_as<Q, K> || (std::same_as<Q, float> && !std::same_as<K, double>));
+
+/// The scores of such, into queries' or arithmetic's type.
+template <class O, class Q, class K>
+inline constexpr bool scores_are_compiled =
+    attention_is_compiled<Q, K, K> && (std::same_as<O, Q> || std::same_as<O, arithmetic_t<Q>>);
 
 /// Softmax into the logits' or arithmetic's type.
 template <class S, class R>

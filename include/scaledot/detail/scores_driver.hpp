@@ -3,10 +3,9 @@
 #ifndef SCALEDOT_DETAIL_SCORES_DRIVER_HPP
 #define SCALEDOT_DETAIL_SCORES_DRIVER_HPP
 
-#include <scaledot/detail/attention_call.hpp>
+#include <scaledot/detail/attention_driver.hpp>
 #include <scaledot/detail/attention_problem.hpp>
 #include <scaledot/detail/config.hpp>
-#include <scaledot/detail/overlap.hpp>
 #include <scaledot/detail/score_tile.hpp>
 #include <scaledot/detail/scratch.hpp>
 #include <scaledot/detail/view.hpp>
@@ -18,16 +17,6 @@
 #include <cstddef>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
-
-template <class Q, class K>
-auto make_score_output(const Q& q, const K& k)
-{
-    require_attention_array("q", q);
-    require_attention_array("k", k);
-    shape_vector shape(q.shape().begin(), q.shape().end());
-    shape[shape.size() - 1] = static_cast<std::size_t>(k.shape()[k.dimension() - 2]);
-    return make_like<Q, element_of<Q>>(shape);
-}
 
 /// The softmax of a row of scores and its sink, in place; the sink's own share is dropped. row[keys] is scratch.
 template <class Arch, class T>
@@ -124,11 +113,11 @@ private:
 
 /// Calls work(worker, item) for each of `items`, which are shared out over threads; each thread has a worker of its
 /// own. An item is some `rows` rows of scores.
-template <class Q, class K, class Work>
+template <class Arch, class Q, class K, class Work>
 void share_rows_of_scores(const attention_plan& plan, const strided_view<const Q>& q, const strided_view<const K>& k,
                           std::size_t items, std::size_t rows, const Work& work)
 {
-    using worker = scores_worker<native_architecture, arithmetic_t<Q, K>, Q, K>;
+    using worker = scores_worker<Arch, arithmetic_t<Q, K>, Q, K>;
     const double operations =
         static_cast<double>(rows) * static_cast<double>(plan.keys) * static_cast<double>(plan.head_size);
     const std::size_t parts = part_count(items, operations);
@@ -148,38 +137,43 @@ void share_rows_of_scores(const attention_plan& plan, const strided_view<const Q
     });
 }
 
-template <class Out, class Q, class K>
-void scores_into(Out& out, const Q& q, const K& k, score_stage stage, const attention_options& options)
+/// Writes the scores of a stage with the kernels of Arch.
+template <class Arch, class O, class Q, class K>
+void drive_scores(const attention_plan& plan, const strided_view<const Q>& q, const strided_view<const K>& k,
+                  score_stage stage, const head_view<O>& out)
 {
-    check_attention_type<Q>();
-    check_attention_type<K>();
-    check_attention_type<Out>();
-    using Arch = native_architecture;
-    using T = arithmetic_t<element_of<Q>, element_of<K>>;
-    input<Q> query(q, reading::later);
-    input<K> key(k, reading::later);
-    const attention_plan plan = plan_attention(query.view(), key.view(), options);
-    output<std::remove_reference_t<Out>> result(out);
-    shape_vector expected = query.view().shape;
-    expected[expected.size() - 1] = plan.keys;
-    require_shape("out", result.view().shape, expected, "[batch..., heads, queries, keys]");
-    require_distinct_elements(view_of(out));
-    require_apart(out, q, "q");
-    require_apart(out, k, "k");
-    require_apart_from_options(out, options);
-    query.read();
-    key.read(options.key_lengths);
-
-    const head_view<element_of<Out>> rows{result.view()};
+    constexpr std::size_t rows = run_rows<Arch, arithmetic_t<Q, K>>;
     const std::size_t rows_of_head = checked_product(plan.group(), plan.queries, "the rows of a head");
-    const std::size_t runs = blocks_of(rows_of_head, run_rows<Arch, T>);
+    const std::size_t runs = blocks_of(rows_of_head, rows);
     const std::size_t items =
         checked_product(checked_product(plan.batch, plan.key_heads, "batch * heads"), runs, "runs");
-    share_rows_of_scores(plan, query.view(), key.view(), items, run_rows<Arch, T>, [&](auto& worker, std::size_t item) {
-        const std::size_t begin = item % runs * run_rows<Arch, T>;
-        worker.write(item / runs, begin, std::min(begin + run_rows<Arch, T>, rows_of_head), stage, rows);
+    share_rows_of_scores<Arch>(plan, q, k, items, rows, [&](auto& worker, std::size_t item) {
+        const std::size_t begin = item % runs * rows;
+        worker.write(item / runs, begin, std::min(begin + rows, rows_of_head), stage, out);
     });
-    result.commit();
+}
+
+/// Calls use(batch entry, place, visible keys, probabilities) for each row of attention, those of one query head in
+/// order and on one thread, with the kernels of Arch.
+template <class Arch, class Q, class K, class Use>
+void drive_probabilities(const attention_plan& plan, const strided_view<const Q>& q, const strided_view<const K>& k,
+                         const Use& use)
+{
+    using T = arithmetic_t<Q, K>;
+    const std::size_t heads = checked_product(plan.batch, plan.key_heads, "batch * heads");
+    const std::size_t rows = checked_product(plan.group(), plan.queries, "the rows of a head");
+    share_rows_of_scores<Arch>(plan, q, k, heads, rows, [&](auto& worker, std::size_t head) {
+        for (std::size_t begin = 0; begin < rows; begin += run_rows<Arch, T>) {
+            worker.visit(head, begin, std::min(begin + run_rows<Arch, T>, rows), score_stage::probabilities,
+                         [&](std::size_t entry, const row_place& place, T* scores) {
+                             const auto excluded = std::count_if(scores, scores + plan.keys, [](T score) {
+                                 return kernel::is_negative_infinity_bits(score);
+                             });
+                             probabilities_of_row<Arch>(scores, plan.keys, plan.sink(place.head));
+                             use(entry, place, plan.keys - static_cast<std::size_t>(excluded), scores);
+                         });
+        }
+    });
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::detail

@@ -147,7 +147,11 @@ template <class T, class A>
         return _mm512_max_pd(a.data, b.data);
     }
 #endif
+#if defined(__SSE2__)
     return xsimd::max(a, b);
+#else
+    return xsimd::select(a > b, a, b); // the maximum of other machines may be NaN
+#endif
 }
 
 /// The smaller of a and b, b where either is NaN.
@@ -161,7 +165,11 @@ template <class T, class A>
         return _mm512_min_pd(a.data, b.data);
     }
 #endif
+#if defined(__SSE2__)
     return xsimd::min(a, b);
+#else
+    return xsimd::select(a < b, a, b); // the minimum of other machines may be NaN
+#endif
 }
 
 /// The bits of +infinity: the exponent of T all ones. x is infinite or NaN exactly when its bits contain them.

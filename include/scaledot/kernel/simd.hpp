@@ -120,7 +120,8 @@ template <class I, class A>
 }
 
 // Three operations of xsimd's are written out for 512 bits: some builds leave xsimd's as functions of their own, where
-// SCALEDOT_KERNELS_BEGIN does not reach the false alarms.
+// SCALEDOT_KERNELS_BEGIN does not reach the false alarms. Two of them are for all widths: xsimd's give the first or the
+// second argument for NaN as its versions go, and NaN itself on Arm.
 
 /// x * 2^Count of bit patterns.
 template <int Count, class I, class A>
@@ -147,7 +148,21 @@ template <class T, class A>
         return _mm512_max_pd(a.data, b.data);
     }
 #endif
-    return xsimd::max(a, b);
+#if defined(__AVX__)
+    if constexpr (sizeof(a) == 32 && std::is_same_v<T, float>) {
+        return _mm256_max_ps(a.data, b.data);
+    } else if constexpr (sizeof(a) == 32) {
+        return _mm256_max_pd(a.data, b.data);
+    }
+#endif
+#if defined(__SSE2__)
+    if constexpr (sizeof(a) == 16 && std::is_same_v<T, float>) {
+        return _mm_max_ps(a.data, b.data);
+    } else if constexpr (sizeof(a) == 16) {
+        return _mm_max_pd(a.data, b.data);
+    }
+#endif
+    return xsimd::select(a > b, a, b);
 }
 
 /// The smaller of a and b, b where either is NaN.
@@ -161,7 +176,21 @@ template <class T, class A>
         return _mm512_min_pd(a.data, b.data);
     }
 #endif
-    return xsimd::min(a, b);
+#if defined(__AVX__)
+    if constexpr (sizeof(a) == 32 && std::is_same_v<T, float>) {
+        return _mm256_min_ps(a.data, b.data);
+    } else if constexpr (sizeof(a) == 32) {
+        return _mm256_min_pd(a.data, b.data);
+    }
+#endif
+#if defined(__SSE2__)
+    if constexpr (sizeof(a) == 16 && std::is_same_v<T, float>) {
+        return _mm_min_ps(a.data, b.data);
+    } else if constexpr (sizeof(a) == 16) {
+        return _mm_min_pd(a.data, b.data);
+    }
+#endif
+    return xsimd::select(a < b, a, b);
 }
 
 /// The bits of +infinity: the exponent of T all ones. x is infinite or NaN exactly when its bits contain them.

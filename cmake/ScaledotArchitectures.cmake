@@ -7,8 +7,8 @@ set(SCALEDOT_TEST_VARIANTS sse2 avx2 avx512 native fast_math dispatched CACHE ST
 
 # Options come after the build's own flags, so an instruction set starts from the baseline whatever those say.
 set(SCALEDOT_FLAGS_sse2 -march=x86-64)
-set(SCALEDOT_FLAGS_avx2 ${SCALEDOT_FLAGS_sse2} -mavx2 -mfma -mf16c)
-set(SCALEDOT_FLAGS_avx512 ${SCALEDOT_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
+set(SCALEDOT_FLAGS_avx2 -march=x86-64-v3)
+set(SCALEDOT_FLAGS_avx512 -march=x86-64-v4)
 set(SCALEDOT_FLAGS_avx512_bf16 ${SCALEDOT_FLAGS_avx512} -mavx512bf16)
 set(SCALEDOT_FLAGS_native -march=native)
 # Compiled and linked like a careless project.
@@ -46,11 +46,11 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     # f16c has no name of its own for __builtin_cpu_supports in every compiler; every processor with AVX2 has it.
     scaledot_says_cpu(condition sse2)
     scaledot_check_architecture(sse2 "${condition}")
-    scaledot_says_cpu(condition avx2 fma)
+    scaledot_says_cpu(condition avx2 fma bmi bmi2)
     scaledot_check_architecture(avx2 "${condition}")
-    scaledot_says_cpu(condition avx2 fma avx512f avx512bw avx512dq avx512vl avx512cd)
+    scaledot_says_cpu(condition avx2 fma bmi bmi2 avx512f avx512bw avx512dq avx512vl avx512cd)
     scaledot_check_architecture(avx512 "${condition}")
-    scaledot_says_cpu(condition avx2 fma avx512f avx512bw avx512dq avx512vl avx512cd avx512bf16)
+    scaledot_says_cpu(condition avx2 fma bmi bmi2 avx512f avx512bw avx512dq avx512vl avx512cd avx512bf16)
     scaledot_check_architecture(avx512_bf16 "${condition}")
 else()
     set(SCALEDOT_DISPATCHED baseline)

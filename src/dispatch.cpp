@@ -28,8 +28,9 @@ std::vector<const kernels*> runnable_kernels()
 #if defined(SCALEDOT_X86_KERNELS)
     std::vector<const kernels*> result{&sse2};
     __builtin_cpu_init();
-    // Every processor with AVX2 has F16C, which __builtin_cpu_supports does not know in every compiler.
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+    // Of x86-64-v3, processors with these have the rest, whose names __builtin_cpu_supports does not know everywhere.
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi") ||
+        !__builtin_cpu_supports("bmi2")) {
         return result;
     }
     result.push_back(&avx2);

@@ -64,8 +64,8 @@ const kernels& choose()
         names += names.empty() ? "" : ", ";
         names += candidate->architecture;
     }
-    detail::throw_error<std::runtime_error>("scaledot: the environment variable ", architecture_variable, " is \"", wanted,
-                                            "\", must be one of those this machine runs: ", names);
+    detail::throw_error<std::runtime_error>("scaledot: the environment variable ", architecture_variable, " is \"",
+                                            wanted, "\", must be one of those this machine runs: ", names);
 }
 
 } // namespace

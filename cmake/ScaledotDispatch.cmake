@@ -25,6 +25,8 @@ function(scaledot_add_kernels architecture)
     # Whatever the project's flags: optimised, but in debug builds, and with arithmetic as it is written.
     target_compile_options(${name} PRIVATE $<$<NOT:$<CONFIG:Debug>>:-O2> -fno-fast-math
         $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique> ${ARGN})
+    # These files are larger than those the inliner's limit on a file's growth is made for.
+    target_compile_options(${name} PRIVATE $<$<CXX_COMPILER_ID:GNU>:--param=inline-unit-growth=400>)
     set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON INTERPROCEDURAL_OPTIMIZATION OFF)
     if(SCALEDOT_LOCAL_NAMES)
         set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}${CMAKE_CXX_OUTPUT_EXTENSION})

@@ -69,7 +69,8 @@ template <class T, class A, class Operation>
 [[gnu::always_inline]] inline T fold_lanes(xsimd::batch<T, A> x, Operation&& operation)
 {
     constexpr std::size_t count = xsimd::batch<T, A>::size;
-    const auto fold = [&]<std::size_t Half>(std::integral_constant<std::size_t, Half>) {
+    const auto fold = [&]<std::size_t Half>(std::integral_constant<std::size_t, Half>) __attribute__((always_inline))
+    {
         x = operation(x, xsimd::batch<T, A>(shuffles::rotation<Half, count>::apply(x.data, x.data)));
     };
     [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -82,14 +83,16 @@ template <class T, class A, class Operation>
 template <class T, class A>
 [[gnu::always_inline]] inline T sum_of_lanes(const xsimd::batch<T, A>& x)
 {
-    return fold_lanes(x, [](const auto& a, const auto& b) { return a + b; });
+    return fold_lanes(
+        x, [](const auto& a, const auto& b) __attribute__((always_inline)) { return a + b; });
 }
 
 /// The largest lane; lanes must not be NaN.
 template <class T, class A>
 [[gnu::always_inline]] inline T largest_lane(const xsimd::batch<T, A>& x)
 {
-    return fold_lanes(x, [](const auto& a, const auto& b) { return larger(a, b); });
+    return fold_lanes(
+        x, [](const auto& a, const auto& b) __attribute__((always_inline)) { return larger(a, b); });
 }
 
 /// The group of T at `source`, converted from storage type S; pairs of 16 bits are taken as they are.
@@ -117,7 +120,10 @@ template <class T, std::size_t Count, class S>
 #if defined(__AVX512F__)
     else if constexpr (Count == 4 * group_lanes<T>) {
         // Insertions into 256 bits from memory take no shuffle.
-        const auto group = [&](std::ptrdiff_t row) { return std::bit_cast<__m128>(load_group<T>(rows + row * step)); };
+        const auto group = [&](std::ptrdiff_t row) __attribute__((always_inline))
+        {
+            return std::bit_cast<__m128>(load_group<T>(rows + row * step));
+        };
         const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(group(0)), group(1), 1);
         const __m256 high = _mm256_insertf128_ps(_mm256_castps128_ps256(group(2)), group(3), 1);
         const __m512 joined = _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);

@@ -4,6 +4,7 @@
 #define SCALEDOT_TESTS_SUPPORT_ATTENTION_AGREEMENT_HPP
 
 #include <scaledot/attention.hpp>
+#include <scaledot/kernel/scores.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -76,7 +77,11 @@ std::string disagreement(const Q& q, const K& k, const V& v, const scaledot::att
     using T = scaledot::detail::arithmetic_t<element, typename K::value_type, typename V::value_type>;
     const auto result = scaledot::attention_with_lse(q, k, v, options);
     const plain_heads query = plain(q), key = plain(k), value = plain(v), output = plain(result.output);
-    const attention_oracle oracle(query, key, value, options, mask);
+    scaledot::attention_options rounded = options;
+    if (options.scale) {
+        rounded.scale = static_cast<double>(scaledot::kernel::in_range<T>(*options.scale));
+    }
+    const attention_oracle oracle(query, key, value, rounded, mask);
     std::size_t flat = 0;
     for (std::size_t b = 0; b < query.batch; ++b) {
         for (std::size_t h = 0; h < query.heads; ++h) {
@@ -88,8 +93,9 @@ std::string disagreement(const Q& q, const K& k, const V& v, const scaledot::att
                 if (exact.kind == row_kind::empty) {
                     const double identity =
                         options.sinks.empty() ? scaledot::kernel::negative_infinity<double> : options.sinks[h];
-                    const auto as_lse = static_cast<decltype(result.lse(0))>(identity);
+                    const auto as_lse = scaledot::kernel::in_range<std::decay_t<decltype(result.lse(0))>>(identity);
                     const bool same = std::memcmp(&as_lse, &result.lse.data()[flat], sizeof as_lse) == 0 ||
+                                      (as_lse == 0 && lse == 0) || // of either sign
                                       (scaledot::detail::is_nan(lse) && scaledot::detail::is_nan(identity));
                     if (!same) {
                         return where.str() + "lse of a row without a key";
@@ -118,8 +124,8 @@ std::string disagreement(const Q& q, const K& k, const V& v, const scaledot::att
                         continue;
                     }
                     const auto exact_output = static_cast<double>(exact.output[c]);
-                    const double rounded = as_double(from_double<element>(exact_output));
-                    if (!scaledot::detail::is_finite(rounded)) {
+                    const double stored_exact = as_double(from_double<element>(exact_output));
+                    if (!scaledot::detail::is_finite(stored_exact)) {
                         continue;
                     }
                     const double stored = std::is_same_v<element, T> ? 0 : std::abs(exact_output) * 0x1p-8 + 0x1p-24;

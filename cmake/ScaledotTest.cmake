@@ -7,7 +7,10 @@
 #   merge_test.cpp dispatched        merge_test.dispatched, with scaledot::dispatch, on the machine's widest
 #   merge_test.cpp dispatched each   the same program, as merge_test.dispatched.<instruction set> on each of the machine's
 include_guard()
-include(${CMAKE_CURRENT_LIST_DIR}/ScaledotArchitectures.cmake)
+include(${CMAKE_CURRENT_LIST_DIR}/ScaledotMachine.cmake)
+
+set(SCALEDOT_TEST_VARIANTS sse2 avx2 avx512 native fast_math dispatched CACHE STRING
+    "Which variants of the tests that have any are built, each where the machine can run it; empty: the flags of the build")
 
 find_path(SCALEDOT_MPFR_INCLUDE_DIR mpfr.h)
 find_library(SCALEDOT_MPFR_LIBRARY mpfr)

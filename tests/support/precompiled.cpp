@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A file to compile precompiled.hpp for.

@@ -33,7 +33,7 @@ CASES = [
     ("`attention`", "attention.hpp", "scaledot::attention(q, k, v);"),
     ("`attention_with_lse`", "attention.hpp", "scaledot::attention_with_lse(q, k, v);"),
     ("`attention` on a `kv_cache`", "attention.hpp",
-     "scaledot::kv_cache<float> c(1, 2, 8, 8); scaledot::attention(q, c);"),
+     "extern const scaledot::kv_cache<float>& c; scaledot::attention(q, c);"),
     ("`attention_with_diagnostics`", "diagnostics.hpp", "scaledot::attention_with_diagnostics(q, k, v);"),
     ("`attention_diagnostics`", "diagnostics.hpp", "scaledot::attention_diagnostics(q, k);"),
     ("`softmax_diagnostics`", "diagnostics.hpp", "scaledot::softmax_diagnostics(x);"),

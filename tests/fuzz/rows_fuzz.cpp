@@ -100,7 +100,7 @@ bool is_out_of_range(wide x)
     return x > largest || x < -largest;
 }
 
-/// Throws the input out when a number is further from the exact one than `bound` of its spacing at `magnitude`.
+/// Fails when a number is further from the exact one than `bound` of its spacing at `magnitude`.
 template <class T>
 void compare(const char* what, T got, wide exact, wide magnitude, double bound)
 {

@@ -26,7 +26,7 @@ constexpr double diagnostics_error = 1e-5;
 /// The mean and the spread of n numbers in float: relative to the mean of their magnitudes.
 constexpr double mean_error = 1e-6;
 
-/// The figures by their definitions in long double: every probability, every entry of the Jacobian.
+/// The figures by their definitions in long double: every probability, every entry of the Jacobian diag(p) - p pᵀ.
 struct exact_figures {
     double count = 0, largest = 0, smallest = 0, mean = 0, deviation = 0, magnitude = 0;
     double lse = 0, entropy = 0, max_probability = 0, jacobian = 0, sink = 0;
@@ -72,14 +72,18 @@ private:
             p.push_back(std::exp(log_p));
             exact_entropy -= p.back() * log_p;
         }
-        long double norm = 0;
+        // Sums of all but entry i without cancellation: what is before it and what is after it.
+        std::vector<long double> after(p.size() + 1), squares_after(p.size() + 1);
+        for (std::size_t i = p.size(); i-- > 0;) {
+            after[i] = after[i + 1] + p[i];
+            squares_after[i] = squares_after[i + 1] + p[i] * p[i];
+        }
+        long double norm = 0, before = 0, squares_before = 0;
         for (std::size_t i = 0; i < p.size(); ++i) {
-            long double others = 0; // 1 - p[i], without cancellation
-            for (std::size_t j = 0; j < p.size(); ++j) {
-                others += j == i ? 0 : p[j];
-                norm += j == i ? 0 : p[i] * p[j] * p[i] * p[j];
-            }
-            norm += p[i] * others * p[i] * others;
+            const long double others = before + after[i + 1]; // 1 - p[i]
+            norm += p[i] * p[i] * (others * others + squares_before + squares_after[i + 1]);
+            before += p[i];
+            squares_before += p[i] * p[i];
         }
         lse = static_cast<double>(exact_lse);
         entropy = static_cast<double>(exact_entropy);

@@ -243,20 +243,23 @@ TEST_CASE_TEMPLATE("score_tile_of_rows: keys as they lie give the bits of packed
             packed_elements<step> panel(keys * steps);
             kernel::pack_keys<step, T>(rows.first(), stride, keys, size, panel.data());
             const marked_rows<storage> query(4, size, apart + 1);
-            packed_elements<step> queries(4 * steps);
+            packed_elements<step> query_rows(4 * steps), queries(4 * steps * step::copies);
             for (std::size_t r = 0; r < 4; ++r) {
                 kernel::pack_row<step>(query.first() + static_cast<std::ptrdiff_t>(r * (size + 1)), size, r % 2 == 1,
-                                       queries.data() + r * steps);
+                                       query_rows.data() + r * steps);
+            }
+            for (std::size_t i = 0; i < 4 * steps; ++i) {
+                std::fill_n(queries.data() + i * step::copies, step::copies, query_rows.data()[i]);
             }
             const auto check = [&]<std::size_t Rows>(std::integral_constant<std::size_t, Rows>) {
                 std::vector<T> expected(Rows * keys), scores(Rows * keys);
-                kernel::score_tile<step, Rows, keys / step::lanes>(queries.data(), steps, panel.data(), steps,
-                                                                   expected.data(), keys);
+                kernel::score_tile<step, Rows, keys / step::lanes>(queries.data(), steps * step::copies, panel.data(),
+                                                                   steps, expected.data(), keys);
                 constexpr float marker = 77;
                 const std::size_t room = step::lanes * kernel::copied_row<storage>(size);
                 std::vector<storage> copied(room + 1, storage(marker));
-                kernel::score_tile_of_rows<step, Rows>(queries.data(), steps, rows.first(), stride, steps,
-                                                       copied.data(), scores.data(), keys);
+                kernel::score_tile_of_rows<step, Rows>(queries.data(), steps * step::copies, rows.first(), stride,
+                                                       steps, copied.data(), scores.data(), keys);
                 CHECK(scores == expected);
                 CHECK(static_cast<float>(copied[room]) == marker);
                 CHECK(scores[0] > 0);

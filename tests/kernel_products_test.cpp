@@ -46,6 +46,17 @@ std::vector<T> numbers(std::size_t count, unsigned seed)
     return std::vector<T>(x.begin(), x.end());
 }
 
+/// Every element as often as a step reads it in a left factor.
+template <class T>
+std::vector<T> spread(const std::vector<T>& elements)
+{
+    std::vector<T> result;
+    for (const T element : elements) {
+        result.insert(result.end(), number_step<T>::copies, element);
+    }
+    return result;
+}
+
 /// body(1), body(2), ... up to the rows of a register tile, as constants.
 template <class T, class Body>
 void for_each_row_count(const Body& body)
@@ -96,7 +107,8 @@ TEST_CASE_TEMPLATE("score_tile: each score is one chain over the head, in any nu
         const auto panel = numbers<T>(size * width, 2);
         const auto check = [&](auto rows, auto vectors) {
             std::vector<T> scores(tile<T>::rows * stride, T(99));
-            kernel::score_tile<number_step<T>, rows, vectors>(queries.data(), query_stride, panel.data(), size,
+            kernel::score_tile<number_step<T>, rows, vectors>(spread(queries).data(),
+                                                              query_stride * number_step<T>::copies, panel.data(), size,
                                                               scores.data(), stride);
             for (std::size_t i = 0; i < scores.size(); ++i) {
                 const std::size_t r = i / stride;

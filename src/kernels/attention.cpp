@@ -39,14 +39,12 @@ void attend_as(const detail::attention_plan& plan, const compiled::attention_cal
 void attention(const compiled::attention_call& call)
 {
     callers_threads threads(call.threads);
-    const executor_scope scope(threads);
-    const attention_options options = options_of(call.what);
-    const detail::attention_plan plan = plan_of(call.what, options);
+    const planned_call what(call.what);
     with_query_and_key(call.q.type, call.k.type, [&]<class Q, class K>() {
         if (call.out.type == compiled::element_type::none) {
-            attend_as<Q, Q, K>(plan, call);
+            attend_as<Q, Q, K>(what.plan, call);
         } else {
-            with_element(call.out.type, [&]<class O>() { attend_as<O, Q, K>(plan, call); });
+            with_element(call.out.type, [&]<class O>() { attend_as<O, Q, K>(what.plan, call); });
         }
     });
 }

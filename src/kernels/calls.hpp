@@ -23,7 +23,7 @@ void probabilities(const compiled::probabilities_call& call);
 void softmax(const compiled::softmax_call& call);
 void norm(const compiled::norm_call& call);
 
-/// Runs the tasks of a call on its caller's threads.
+/// Runs the tasks of a call on its caller's threads, for as long as this lives.
 class callers_threads : public executor {
 public:
     explicit callers_threads(const compiled::thread_source& source) : source_(source) {}
@@ -36,6 +36,7 @@ public:
 
 private:
     const compiled::thread_source& source_;
+    executor_scope scope_{*this};
 };
 
 template <class T, class Void>

@@ -47,7 +47,6 @@ void norm(const compiled::norm_call& call)
 {
     using enum detail::norm_kind;
     callers_threads threads(call.threads);
-    const executor_scope scope(threads);
     with_element(call.x.type, [&]<class S>() {
         const detail::no_parameter none;
         if (call.gamma.type == compiled::element_type::none) {

@@ -43,11 +43,19 @@ inline attention_options options_of(const compiled::plan& plan)
     return options;
 }
 
-/// The options must outlive the result.
-inline detail::attention_plan plan_of(const compiled::plan& plan, const attention_options& options)
-{
-    return {plan.batch, plan.heads, plan.key_heads, plan.queries, plan.keys, plan.head_size, plan.scale, &options};
-}
+/// The plan of a call, with the options it refers to.
+struct planned_call {
+    explicit planned_call(const compiled::plan& what)
+        : options(options_of(what)),
+          plan{what.batch, what.heads, what.key_heads, what.queries, what.keys, what.head_size, what.scale, &options}
+    {
+    }
+    planned_call(const planned_call&) = delete;
+    planned_call& operator=(const planned_call&) = delete;
+
+    attention_options options;
+    detail::attention_plan plan;
+};
 
 /// Calls use.operator()<Q, K>() for the element types of queries and keys: detail::attention_is_compiled says which.
 template <class Use>

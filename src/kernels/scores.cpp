@@ -13,13 +13,11 @@ namespace scaledot::inline SCALEDOT_BUILD::calls {
 void scores(const compiled::scores_call& call)
 {
     callers_threads threads(call.threads);
-    const executor_scope scope(threads);
-    const attention_options options = options_of(call.what);
-    const detail::attention_plan plan = plan_of(call.what, options);
+    const planned_call what(call.what);
     with_query_and_key(call.q.type, call.k.type, [&]<class Q, class K>() {
         using T = detail::arithmetic_t<Q, K>;
         const auto write = [&]<class O>(const detail::head_view<O>& out) {
-            detail::drive_scores<native_architecture>(plan, view_of<const Q>(call.q), view_of<const K>(call.k),
+            detail::drive_scores<native_architecture>(what.plan, view_of<const Q>(call.q), view_of<const K>(call.k),
                                                       static_cast<score_stage>(call.stage), out);
         };
         if (call.out.type == call.q.type) {
@@ -33,14 +31,13 @@ void scores(const compiled::scores_call& call)
 void probabilities(const compiled::probabilities_call& call)
 {
     callers_threads threads(call.threads);
-    const executor_scope scope(threads);
-    const attention_options options = options_of(call.what);
-    const detail::attention_plan plan = plan_of(call.what, options);
+    const planned_call what(call.what);
     const auto use = [&](std::size_t entry, const detail::row_place& place, std::size_t visible, const auto* row) {
         call.use.call(call.use.context, {entry, place.head, place.query, visible, row});
     };
     with_query_and_key(call.q.type, call.k.type, [&]<class Q, class K>() {
-        detail::drive_probabilities<native_architecture>(plan, view_of<const Q>(call.q), view_of<const K>(call.k), use);
+        detail::drive_probabilities<native_architecture>(what.plan, view_of<const Q>(call.q), view_of<const K>(call.k),
+                                                         use);
     });
 }
 

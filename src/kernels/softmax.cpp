@@ -11,7 +11,6 @@ namespace scaledot::inline SCALEDOT_BUILD::calls {
 void softmax(const compiled::softmax_call& call)
 {
     callers_threads threads(call.threads);
-    const executor_scope scope(threads);
     const auto output = static_cast<detail::softmax_output>(call.output);
     with_element(call.x.type, [&]<class S>() {
         using T = detail::arithmetic_t<S>;

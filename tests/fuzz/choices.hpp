@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
+#include <stdexcept>
 #include <string>
 
 namespace test_support {
@@ -59,6 +60,25 @@ private:
 {
     std::fprintf(stderr, "%s\n", what.c_str());
     std::abort();
+}
+
+/// Runs `compute`, which the library must refuse with a message of its own if and only if the input is not valid. Says
+/// whether it was computed.
+template <class Compute>
+bool computed_as_is_due(bool valid, const Compute& compute)
+{
+    try {
+        compute();
+    } catch (const std::invalid_argument& error) {
+        if (valid || std::string(error.what()).rfind("scaledot: ", 0) != 0) {
+            fail(std::string("refused: ") + error.what());
+        }
+        return false;
+    }
+    if (!valid) {
+        fail("not refused");
+    }
+    return true;
 }
 
 } // namespace test_support

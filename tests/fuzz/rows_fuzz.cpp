@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <limits>
 #include <random>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -150,17 +149,11 @@ void check_softmax(choices& input)
     const bool valid = axis >= -3 && axis < 3 && temperature > 0;
     const sd::softmax_options options{.axis = axis, .temperature = temperature};
     xt::xtensor<T, 3> p, l;
-    try {
-        p = sd::softmax(x, options);
-        l = sd::log_softmax(x, options);
-    } catch (const std::invalid_argument& error) {
-        if (valid) {
-            fail(std::string("refused: ") + error.what());
-        }
+    if (!computed_as_is_due(valid, [&] {
+            p = sd::softmax(x, options);
+            l = sd::log_softmax(x, options);
+        })) {
         return;
-    }
-    if (!valid) {
-        fail("not refused");
     }
     const auto along = static_cast<std::size_t>(axis < 0 ? axis + 3 : axis);
     std::array<std::size_t, 3> index;
@@ -221,17 +214,11 @@ void check_norms(choices& input)
     }
     const bool valid = epsilon >= 0 && length == cube.shape[2];
     xt::xtensor<T, 3> y;
-    try {
-        y = centred ? sd::layer_norm(x, gamma, beta, {.epsilon = epsilon})
-                    : sd::rms_norm(x, gamma, {.epsilon = epsilon});
-    } catch (const std::invalid_argument& error) {
-        if (valid) {
-            fail(std::string("refused: ") + error.what());
-        }
+    if (!computed_as_is_due(valid, [&] {
+            y = centred ? sd::layer_norm(x, gamma, beta, {.epsilon = epsilon})
+                        : sd::rms_norm(x, gamma, {.epsilon = epsilon});
+        })) {
         return;
-    }
-    if (!valid) {
-        fail("not refused");
     }
     for (std::size_t a = 0; a < cube.shape[0]; ++a) {
         for (std::size_t b = 0; b < cube.shape[1]; ++b) {

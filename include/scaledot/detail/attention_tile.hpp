@@ -215,10 +215,7 @@ private:
         if (!b.keys && rows() > group_rows<Arch, T>) {
             b.keys = scores_.pack(b.first, b.last);
         }
-        for (std::size_t panel = group.all.first / tile::width * tile::width; panel < group.all.last;
-             panel += tile::width) {
-            multiply(row, group, panel, b);
-        }
+        multiply(row, group, b);
         prepare_values(b);
         weigh(row, count, group, b, chunk, carefully);
         if (value_size_ == 0) {
@@ -232,8 +229,28 @@ private:
         }
     }
 
-    /// Products of a group with a panel of keys, which is packed here where no other group shares it.
-    void multiply(std::size_t row, const group_tiles& group, std::size_t panel, const block& b)
+    /// Products of a group with a block of keys. Of a tile's queries and a panel's keys, the larger stays in the
+    /// first-level cache while the others pass.
+    void multiply(std::size_t row, const group_tiles& group, const block& b)
+    {
+        constexpr bool queries_are_larger = tile::rows * key_step::copies > tile::width;
+        const auto all_panels = [&](std::size_t first_tile, std::size_t last_tile, const key_range& seen) {
+            for (std::size_t panel = seen.first / tile::width * tile::width; panel < seen.last; panel += tile::width) {
+                multiply(row, group, first_tile, last_tile, panel, b);
+            }
+        };
+        if (!queries_are_larger || !b.keys) {
+            all_panels(0, group.count, group.all);
+            return;
+        }
+        for (std::size_t t = 0; t < group.count; ++t) {
+            all_panels(t, t + 1, group.seen[t]);
+        }
+    }
+
+    /// Products of some tiles with a panel of keys, which is packed here where no other group shares it.
+    void multiply(std::size_t row, const group_tiles& group, std::size_t first_tile, std::size_t last_tile,
+                  std::size_t panel, const block& b)
     {
         const std::size_t first_key = b.first + panel;
         if (!b.keys && scores_.takes_keys_as_rows() && first_key + tile::width <= b.last) {
@@ -242,7 +259,7 @@ private:
         }
         const key_element* const packed = b.keys ? b.keys + panel * kernel::steps_of<key_step>(plan_.head_size)
                                                  : scores_.pack(first_key, std::min(first_key + tile::width, b.last));
-        for (std::size_t t = 0; t < group.count; ++t) {
+        for (std::size_t t = first_tile; t < last_tile; ++t) {
             if (panel < group.seen[t].last && panel + tile::width > group.seen[t].first) {
                 scores_.multiply(row + t * tile::rows, t * tile::rows, group.rows[t], panel, group.seen[t].last - panel,
                                  packed);

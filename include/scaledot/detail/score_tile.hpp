@@ -47,7 +47,8 @@ public:
     /// Takes its memory from `memory`, which lays nothing out but counts where it has none.
     score_tile(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, scratch& memory)
         : plan_(plan), q_(q), k_(k), steps_(kernel::steps_of<step>(plan.head_size)),
-          packed_queries_(memory.take<element>(run_rows<Arch, T>, steps_)),
+          query_elements_(steps_ * step::copies),
+          packed_queries_(memory.take<element>(run_rows<Arch, T>, query_elements_)),
           keys_(memory.take<element>(kernel::block_keys, steps_)),
           key_rows_(memory.take<K>(lanes, kernel::copied_row<K>(plan.head_size))),
           scores_(memory.take<T>(group_rows<Arch, T>, kernel::block_keys))
@@ -72,7 +73,7 @@ public:
         const Q* query = q_.row(entry, place.head, place.query);
         queries_ = packed_queries_;
         bool lying = false; // queries can be used where they lie
-        if constexpr (std::is_same_v<Q, element>) {
+        if constexpr (std::is_same_v<Q, element> && step::copies == 1) {
             lying = !negated_ && place.query + rows_ <= plan_.queries &&
                     q_.row_stride() == static_cast<std::ptrdiff_t>(plan_.head_size);
             queries_ = lying ? query : packed_queries_;
@@ -85,7 +86,7 @@ public:
                 seen.last = std::max(seen.last, visible_[r].last);
             }
             if (!lying) {
-                kernel::pack_row<step>(query, plan_.head_size, negated_, packed_queries_ + r * steps_);
+                pack_query(query, packed_queries_ + r * query_elements_);
             }
             query += q_.row_stride();
             if (++place.query == plan_.queries && r + 1 < rows_) {
@@ -132,12 +133,13 @@ public:
     {
         constexpr std::size_t half = tile::vectors / 2;
         kernel::for_each_tile<Arch, T>(count, [&](auto rows, std::size_t r) {
-            const element* const queries = queries_ + (row + r) * steps_;
+            const element* const queries = queries_ + (row + r) * query_elements_;
             T* const target = scores(slot + r) + panel;
             if (needed <= half * lanes) {
-                kernel::score_tile<step, rows, half>(queries, steps_, packed, steps_, target, kernel::block_keys);
+                kernel::score_tile<step, rows, half>(queries, query_elements_, packed, steps_, target,
+                                                     kernel::block_keys);
             } else {
-                kernel::score_tile<step, rows, tile::vectors>(queries, steps_, packed, steps_, target,
+                kernel::score_tile<step, rows, tile::vectors>(queries, query_elements_, packed, steps_, target,
                                                               kernel::block_keys);
             }
         });
@@ -155,7 +157,7 @@ public:
     {
         kernel::for_each_tile<Arch, T>(rows_, [&](auto rows, std::size_t r) {
             if constexpr (rows <= few_rows) {
-                kernel::score_tile_of_rows<step, rows>(queries_ + r * steps_, steps_,
+                kernel::score_tile_of_rows<step, rows>(queries_ + r * query_elements_, query_elements_,
                                                        k_.row(entry_, key_head_, first_key), k_.row_stride(), steps_,
                                                        key_rows_, scores(r) + panel, kernel::block_keys);
             }
@@ -193,6 +195,15 @@ public:
 
 private:
     static constexpr std::size_t few_rows = 4;
+
+    void pack_query(const Q* query, element* packed) const
+    {
+        element* const row = packed + query_elements_ - steps_;
+        kernel::pack_row<step>(query, plan_.head_size, negated_, row);
+        if constexpr (step::copies > 1) {
+            kernel::spread_row<step>(row, steps_, packed);
+        }
+    }
 
     void scale(std::size_t slot, const key_range& seen, score_stage stage) const
     {
@@ -261,8 +272,9 @@ private:
     std::size_t rows_ = 0;
     std::array<row_place, run_rows<Arch, T>> places_;
     std::array<key_range, run_rows<Arch, T>> visible_;
+    std::size_t query_elements_; ///< of a query
     element* packed_queries_;
-    const element* queries_ = nullptr; ///< those of the run, [rows, steps]
+    const element* queries_ = nullptr; ///< those of the run
     element* keys_;
     K* key_rows_; ///< a vector's keys as they lie
     T* scores_;

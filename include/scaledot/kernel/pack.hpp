@@ -178,8 +178,8 @@ void score_tile_of_rows(const typename Step::element* queries, std::size_t query
                 load_transposed<arch, E>(rows + i * Step::depth, static_cast<std::ptrdiff_t>(copied_row<K>(size)));
             unroll<group>([&](auto c) __attribute__((always_inline)) {
                 unroll<Rows>([&](auto r) __attribute__((always_inline)) {
-                    sums[r] =
-                        Step::multiply_add(Step::broadcast(queries + r * query_stride + i + c), columns[c], sums[r]);
+                    sums[r] = Step::multiply_add(Step::load_left(queries + r * query_stride + (i + c) * Step::copies),
+                                                 columns[c], sums[r]);
                 });
             });
         }

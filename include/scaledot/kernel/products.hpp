@@ -55,7 +55,18 @@ template <class Arch, class T, class Body>
 template <class Step, std::size_t Rows, std::size_t Vectors>
 using accumulators = std::array<std::array<typename Step::sum, Vectors>, Rows>;
 
-/// sums[r][v] += left[r, i] right[i, v], one chain over i = 0 ... steps - 1.
+/// Copies each of `count` elements Step::copies times; `row` may be the end of what is written.
+template <class Step>
+void spread_row(const typename Step::element* row, std::size_t count, typename Step::element* spread)
+{
+    static_assert(Step::copies == Step::lanes);
+    for (std::size_t i = 0; i < count; ++i) {
+        Step::broadcast(row + i).store_unaligned(spread + i * Step::copies);
+    }
+}
+
+/// sums[r][v] += left[r, i] right[i, v], one chain over i = 0 ... steps - 1. Element i of a row of `left` is at
+/// i * Step::copies.
 template <class Step, std::size_t Rows, std::size_t Vectors>
 [[gnu::always_inline]] inline void
 multiply_tile(const typename Step::element* left, std::size_t left_stride, const typename Step::right_element* right,
@@ -73,7 +84,10 @@ multiply_tile(const typename Step::element* left, std::size_t left_stride, const
             }
         });
         unroll<Rows>([&](auto r) __attribute__((always_inline)) {
-            const auto of_left = Step::broadcast(left + r * left_stride + i);
+            auto of_left = Step::load_left(left + r * left_stride + i * Step::copies);
+            if constexpr (Step::copies > 1) {
+                of_left = barrier(of_left); // else GCC reads it from memory once for each vector
+            }
             unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
                 sums[r][v] = Step::multiply_add(of_left, of_right[v], sums[r][v]);
             });
@@ -82,7 +96,7 @@ multiply_tile(const typename Step::element* left, std::size_t left_stride, const
 }
 
 /// scores[r, j] = sum_i queries[r, i] panel[i, j] for Rows rows and the first Vectors vectors of a panel of keys, each
-/// one chain over i.
+/// one chain over i. Queries are spread (spread_row).
 template <class Step, std::size_t Rows, std::size_t Vectors, class T>
 void score_tile(const typename Step::element* queries, std::size_t query_stride,
                 const typename Step::right_element* panel, std::size_t steps, T* scores, std::size_t score_stride)
@@ -102,7 +116,7 @@ void score_tile(const typename Step::element* queries, std::size_t query_stride,
 
 /// output[r, c] = kept[r] output[r, c] + sum_i weights[r, i] values[i, c] for Rows rows and Vectors vectors of
 /// components, one chain over i that starts from the first term. Adding 0 last (behind a barrier, or -ffast-math drops
-/// it) turns a -0 into +0: keys of weight 0 leave no trace.
+/// it) turns a -0 into +0: keys of weight 0 leave no trace. Weights are spread (spread_row).
 template <class Step, std::size_t Rows, std::size_t Vectors, class T>
 void value_tile(const typename Step::element* weights, std::size_t weight_stride,
                 const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps,
@@ -124,49 +138,82 @@ void value_tile(const typename Step::element* weights, std::size_t weight_stride
     });
 }
 
-/// The same for all components: output rows of `value_vectors` vectors.
+/// The same for all components, output rows of `value_vectors` vectors.
+template <class Step, std::size_t Rows, class T>
+void value_tiles(const typename Step::element* weights, std::size_t weight_stride,
+                 const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps,
+                 const T* kept, std::size_t value_vectors, T* output, std::size_t output_stride)
+{
+    using tile = register_tile<typename Step::arch, T>;
+    constexpr std::size_t vectors = Rows <= 2 ? 2 * tile::vectors : tile::vectors;
+    const bool ask = Rows <= 2;
+    std::size_t v = 0;
+    for (; v + vectors <= value_vectors; v += vectors) {
+        value_tile<Step, Rows, vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
+                                        output + v * Step::lanes, output_stride, ask && v == 0);
+    }
+    const auto rest = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
+        if ((value_vectors - v) & Vectors) {
+            value_tile<Step, Rows, Vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
+                                            output + v * Step::lanes, output_stride);
+            v += Vectors;
+        }
+    };
+    static_assert(vectors <= 8);
+    if constexpr (vectors > 4) {
+        rest(std::integral_constant<std::size_t, 4>{});
+    }
+    if constexpr (vectors > 2) {
+        rest(std::integral_constant<std::size_t, 2>{});
+    }
+    rest(std::integral_constant<std::size_t, 1>{});
+}
+
+/// How many of a row's weights are spread at once, to stay in the first-level cache.
+inline constexpr std::size_t spread_steps = 64;
+
+/// value_tiles of weights that are not spread, at most spread_steps of each row if they have to be.
+template <class Step, std::size_t Rows, class T>
+void spread_and_multiply(const typename Step::element* weights, std::size_t weight_stride,
+                         const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps,
+                         const T* kept, std::size_t value_vectors, T* output, std::size_t output_stride)
+{
+    if constexpr (Step::copies == 1) {
+        value_tiles<Step, Rows>(weights, weight_stride, values, value_stride, steps, kept, value_vectors, output,
+                                output_stride);
+    } else {
+        constexpr std::size_t stride = spread_steps * Step::copies;
+        std::array<typename Step::element, Rows * stride> spread;
+        for (std::size_t r = 0; r < Rows; ++r) {
+            spread_row<Step>(weights + r * weight_stride, steps, spread.data() + r * stride);
+        }
+        value_tiles<Step, Rows>(spread.data(), stride, values, value_stride, steps, kept, value_vectors, output,
+                                output_stride);
+    }
+}
+
+/// The same for any number of steps.
 template <class Step, std::size_t Rows, class T>
 void value_rows(const typename Step::element* weights, std::size_t weight_stride,
                 const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps,
                 const T* kept, std::size_t value_vectors, T* output, std::size_t output_stride)
 {
-    if constexpr (Rows == 4) {
-        // Values that few rows see come from memory: they are to be read in order, all components of a key together.
-        constexpr std::size_t together = 16;
-        constexpr std::array<T, 2> all_kept{1, 1};
-        for (std::size_t i = 0; i < steps; i += together) {
-            for (std::size_t r = 0; r < Rows; r += 2) {
-                value_rows<Step, 2>(weights + r * weight_stride + i, weight_stride,
-                                    values + static_cast<std::ptrdiff_t>(i) * value_stride, value_stride,
-                                    std::min(together, steps - i), i == 0 ? kept + r : all_kept.data(), value_vectors,
-                                    output + r * output_stride, output_stride);
-            }
+    // Values that few rows see come from memory: they are to be read in order, all components of a key together.
+    constexpr bool few = Rows == 4;
+    constexpr std::size_t rows = few ? 2 : Rows;
+    constexpr std::size_t together = few ? 16 : Step::copies == 1 ? block_keys : spread_steps;
+    constexpr std::array<T, 6> all_kept{1, 1, 1, 1, 1, 1};
+    std::size_t i = 0;
+    do {
+        const std::size_t count = std::min(together, steps - i);
+        for (std::size_t r = 0; r < Rows; r += rows) {
+            spread_and_multiply<Step, rows>(weights + r * weight_stride + i, weight_stride,
+                                            values + static_cast<std::ptrdiff_t>(i) * value_stride, value_stride, count,
+                                            i == 0 ? kept + r : all_kept.data(), value_vectors,
+                                            output + r * output_stride, output_stride);
         }
-    } else {
-        using tile = register_tile<typename Step::arch, T>;
-        constexpr std::size_t vectors = Rows <= 2 ? 2 * tile::vectors : tile::vectors;
-        const bool ask = Rows <= 2;
-        std::size_t v = 0;
-        for (; v + vectors <= value_vectors; v += vectors) {
-            value_tile<Step, Rows, vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
-                                            output + v * Step::lanes, output_stride, ask && v == 0);
-        }
-        const auto rest = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
-            if ((value_vectors - v) & Vectors) {
-                value_tile<Step, Rows, Vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps,
-                                                kept, output + v * Step::lanes, output_stride);
-                v += Vectors;
-            }
-        };
-        static_assert(vectors <= 8);
-        if constexpr (vectors > 4) {
-            rest(std::integral_constant<std::size_t, 4>{});
-        }
-        if constexpr (vectors > 2) {
-            rest(std::integral_constant<std::size_t, 2>{});
-        }
-        rest(std::integral_constant<std::size_t, 1>{});
-    }
+        i += count;
+    } while (i < steps);
 }
 
 /// The same for one row, with 0 for the values of excluded keys: where values are not all finite, since 0 * inf is NaN.

@@ -30,9 +30,17 @@ struct number_step {
     static constexpr std::size_t lanes = kernel::lanes<Arch, T>;
     /// Terms of a sum in one step.
     static constexpr std::size_t depth = 1;
+    /// How often an element of a left factor lies in memory, side by side (spread_row): SSE2 has no instruction that
+    /// broadcasts from memory.
+    static constexpr std::size_t copies = fused<vector> ? 1 : lanes;
 
     [[gnu::always_inline]] static vector load(const S* x) { return load_vector<Arch, T>(x); }
     [[gnu::always_inline]] static vector broadcast(const T* x) { return vector(*x); }
+    /// broadcast of an element that lies `copies` times at x.
+    [[gnu::always_inline]] static vector load_left(const T* x)
+    {
+        return copies == 1 ? broadcast(x) : vector::load_unaligned(x);
+    }
     [[gnu::always_inline]] static sum multiply_add(const vector& a, const vector& b, const sum& c)
     {
         return kernel::multiply_add(a, b, c);
@@ -68,6 +76,7 @@ struct bfloat16_step {
     using sum = batch<Arch, float>;
     static constexpr std::size_t lanes = kernel::lanes<Arch, float>;
     static constexpr std::size_t depth = 2;
+    static constexpr std::size_t copies = 1;
 
     [[gnu::always_inline]] static vector load(const element* x) { return vector::load_unaligned(x); }
     // From a vector register: clang 16's optimiser does not end on one from memory that meets vdpbf16ps.
@@ -75,6 +84,7 @@ struct bfloat16_step {
     {
         return vector(_mm512_broadcastd_epi32(_mm_cvtsi32_si128(static_cast<int>(*x))));
     }
+    [[gnu::always_inline]] static vector load_left(const element* x) { return broadcast(x); }
     [[gnu::always_inline]] static sum multiply_add(const vector& a, const vector& b, const sum& c)
     {
         // Reinterpreted, as no call may return a __m512bh: without optimisation, clang 16 loses one that outlives its

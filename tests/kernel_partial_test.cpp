@@ -78,15 +78,6 @@ TEST_CASE_TEMPLATE("exp_of: exactly 1 at 0, 0 at -inf, exp between", T, float, d
     CHECK(kernel::exp_of<arch>(T(-1)) == doctest::Approx(std::exp(-1.0)));
 }
 
-TEST_CASE_TEMPLATE("clear: no key seen", T, float, double)
-{
-    partial<T> p(T(3), T(4), T(5));
-    kernel::score_statistics statistics{.maximum = 7, .count = 3};
-    kernel::clear(kernel::partial_row<T>{p.output.data(), &p.maximum, &p.sum, &statistics}, p.output.size());
-    CHECK(p.same(partial<T>()));
-    CHECK(statistics.count == 0);
-}
-
 TEST_CASE_TEMPLATE("merge: an empty partial changes no bit of the other, from either side", T, float, double)
 {
     for (const T value : {T(1), T(-0.0), infinity_of<T>(), nan_of<T>()}) {

@@ -8,6 +8,7 @@
 #include <scaledot/detail/compiled_calls.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/partial.hpp>
+#include <scaledot/kernel/prefetch.hpp>
 
 #include <algorithm>
 #include <array>
@@ -70,7 +71,10 @@ void attend(const attention_plan& plan, const strided_view<const Q>& q, const st
     const auto finish = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
         kernel::row_total total{};
         if (out) {
-            total = finish_row<Arch>(row, plan.sink(place.head), size, out->row(entry, place.head, place.query));
+            O* const output = out->row(entry, place.head, place.query);
+            // Rows are finished in bursts, too short for the machine to see what is written next.
+            kernel::row_prefetcher(output, kernel::rows_ahead, out->row_stride(), size).ask(size * sizeof(O));
+            total = finish_row<Arch>(row, plan.sink(place.head), size, output);
         }
         report(entry, place, total, row.statistics);
     };

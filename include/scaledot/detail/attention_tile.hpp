@@ -43,10 +43,14 @@ public:
         return {output_ + r * size_, maxima_ + r, sums_ + r, statistics_ ? statistics_ + r : nullptr};
     }
 
+    /// The first `rows` as if they had seen no key.
     void clear(std::size_t rows) const
     {
-        for (std::size_t r = 0; r < rows; ++r) {
-            kernel::clear(row(r), size_);
+        std::fill_n(output_, rows * size_, T(0));
+        std::fill_n(maxima_, rows, kernel::negative_infinity<T>);
+        std::fill_n(sums_, rows, T(0));
+        if (statistics_) {
+            std::fill_n(statistics_, rows, kernel::score_statistics{});
         }
     }
 

@@ -46,17 +46,6 @@ struct partial_row {
     T value_scale = 1; ///< a power of two the output is scaled by, where sums of values might leave the range of T
 };
 
-template <class T>
-void clear(const partial_row<T>& row, std::size_t size)
-{
-    std::fill_n(row.output, size, T(0));
-    *row.maximum = negative_infinity<T>;
-    *row.sum = T(0);
-    if (row.statistics) {
-        *row.statistics = score_statistics{};
-    }
-}
-
 /// exp(x) of one number x <= 0, by the same steps as in vectors.
 template <class Arch, class T>
 T exp_of(T x)

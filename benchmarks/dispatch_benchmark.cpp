@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// scaledot::dispatch in a program built for the x86-64 baseline, beside the headers compiled for this machine and for the
-// baseline. One thread; run it with interleaving and repetitions and compare medians.
+// scaledot::dispatch in a program built for the x86-64 baseline, beside the headers compiled for this machine and for
+// the baseline. One thread; run it with interleaving and repetitions and compare medians.
 #include "dispatch/unit.hpp"
 
 #include <benchmark/benchmark.h>
@@ -36,7 +36,7 @@ struct shape {
     }
 };
 
-constexpr std::array shapes{shape{1, 12, 12, 1024, 1024, 64, false}, shape{1, 12, 12, 1024, 1024, 64, true},
+constexpr std::array shapes{shape{1, 12, 12, 1024, 1024, 64, false},  shape{1, 12, 12, 1024, 1024, 64, true},
                             shape{1, 12, 12, 1024, 1024, 128, false}, shape{8, 12, 12, 128, 128, 64, false},
                             shape{64, 12, 12, 32, 32, 64, false},     shape{1, 32, 8, 1, 8192, 128, false},
                             shape{1, 8, 8, 4096, 77, 40, false},      shape{1, 1, 1, 50, 50, 50, false}};
@@ -80,8 +80,8 @@ const bool registered = [] {
         for (const shape& s : shapes) {
             benchmark::RegisterBenchmark(("attention " + s.text() + "/" + name).c_str(), attention, *b, s, false);
         }
-        benchmark::RegisterBenchmark(("diagnostics " + shapes[0].text() + "/" + name).c_str(), attention, *b,
-                                     shapes[0], true);
+        benchmark::RegisterBenchmark(("diagnostics " + shapes[0].text() + "/" + name).c_str(), attention, *b, shapes[0],
+                                     true);
         for (const auto& [count, length] : {std::pair<std::size_t, std::size_t>{4096, 128}, {4096, 1024}}) {
             const std::string size = std::to_string(count) + "x" + std::to_string(length) + "/" + name;
             benchmark::RegisterBenchmark(("softmax " + size).c_str(), on_rows, b->softmax, count, length);

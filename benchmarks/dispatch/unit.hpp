@@ -14,7 +14,8 @@ struct build {
     void (*attention_with_diagnostics)(const tensor& q, const tensor& k, const tensor& v);
     void (*softmax)(matrix& out, const matrix& x);
     void (*log_softmax)(matrix& out, const matrix& x);
-    void (*layer_norm)(matrix& out, const matrix& x, const xt::xtensor<float, 1>& gamma, const xt::xtensor<float, 1>& beta);
+    void (*layer_norm)(matrix& out, const matrix& x, const xt::xtensor<float, 1>& gamma,
+                       const xt::xtensor<float, 1>& beta);
 };
 
 extern const build native, dispatched, baseline;

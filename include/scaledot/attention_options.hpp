@@ -149,7 +149,8 @@ struct attention_options {
     std::optional<std::size_t> window_right = {};
     /// valid keys of each batch entry, in row-major order of the batch axes; keys past it are never read
     std::span<const std::size_t> key_lengths = {};
-    /// factor of the products q.k, any finite number, rounded to the type of the arithmetic; absent: 1 / sqrt(head size)
+    /// factor of the products q.k, any finite number, rounded to the type of the arithmetic; absent:
+    /// 1 / sqrt(head size)
     std::optional<double> scale = {};
     /// scores s become c tanh(s / c); 0: off
     double softcap = 0.0;

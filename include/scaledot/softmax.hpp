@@ -75,9 +75,9 @@ void softmax_into(Out&& out, const E& x, const softmax_options& options, softmax
 ///                 bfloat16 are computed in float and rounded once. Results below the normal range are rounded
 ///                 gradually.
 /// Determinism     bit-identical for any thread count and any position of the row among others.
-/// Cost            memory is read once and written once: rows of a few logits are taken a vector's lanes at a time, long
-///                 ones while the row before is written, past the caches where all results are 16 MiB or more; rows
-///                 along another axis in blocks of columns. Views whose last axis is contiguous are used in place,
+/// Cost            memory is read once and written once: rows of a few logits are taken a vector's lanes at a time,
+///                 long ones while the row before is written, past the caches where all results are 16 MiB or more;
+///                 rows along another axis in blocks of columns. Views whose last axis is contiguous are used in place,
 ///                 other expressions are copied first; beyond that at most 516 KiB a thread.
 /// Source          Milakov & Gimelshein 2018; docs/numerics.md#softmax
 template <class Out, detail::tensor E>
@@ -135,8 +135,8 @@ auto log_softmax(const E& x, const softmax_options& options = {})
 /// @throws std::invalid_argument  as softmax_into
 ///
 /// Special values  a row with NaN is NaN, else with +inf is +inf, else of -inf only (or empty) is -inf. T = inf: ln of
-///                 the number of logits above -inf; T = 0: the limit, +inf, -inf or ln(number of maxima) as the maximum is
-///                 positive, negative or 0.
+///                 the number of logits above -inf; T = 0: the limit, +inf, -inf or ln(number of maxima) as the maximum
+///                 is positive, negative or 0.
 /// Accuracy        at most logsumexp_max_ulp of max(|m / T|, |y|) in float and double.
 /// Determinism     as softmax_into. Cost: two passes over each row.
 /// Source          Blanchard, Higham & Higham 2021; docs/numerics.md#logsumexp

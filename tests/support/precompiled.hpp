@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What nearly every test includes and none changes: parsed once for all that are compiled alike. Tests do not rely on it:
-// each includes what it uses.
+// What nearly every test includes and none changes: parsed once for all that are compiled alike. Tests do not rely on
+// it: each includes what it uses.
 #pragma once
 
 #include <scaledot/detail/xtensor.hpp>

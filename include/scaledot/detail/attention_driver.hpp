@@ -6,6 +6,7 @@
 #include <scaledot/detail/attention_problem.hpp>
 #include <scaledot/detail/attention_tile.hpp>
 #include <scaledot/detail/config.hpp>
+#include <scaledot/detail/partial_rows.hpp>
 #include <scaledot/detail/scratch.hpp>
 #include <scaledot/executor.hpp>
 #include <scaledot/kernel/partial.hpp>

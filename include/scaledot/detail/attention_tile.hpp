@@ -6,6 +6,7 @@
 
 #include <scaledot/detail/attention_problem.hpp>
 #include <scaledot/detail/config.hpp>
+#include <scaledot/detail/partial_rows.hpp>
 #include <scaledot/detail/score_tile.hpp>
 #include <scaledot/detail/scratch.hpp>
 #include <scaledot/kernel/pack.hpp>
@@ -23,44 +24,6 @@
 #include <type_traits>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
-
-/// Partial results (kernel/partial.hpp) of several rows.
-template <class T>
-class partial_rows {
-public:
-    /// Maxima of rows are handled in whole vectors.
-    static constexpr std::size_t longest_vector = 64 / sizeof(T);
-
-    partial_rows(std::size_t rows, std::size_t size, bool with_statistics, scratch& memory)
-        : size_(size), output_(memory.take<T>(rows, size)), maxima_(memory.take<T>(rows + longest_vector, 1)),
-          sums_(memory.take<T>(rows, 1)),
-          statistics_(with_statistics ? memory.take<kernel::score_statistics>(rows, 1) : nullptr)
-    {
-    }
-
-    kernel::partial_row<T> row(std::size_t r) const
-    {
-        return {output_ + r * size_, maxima_ + r, sums_ + r, statistics_ ? statistics_ + r : nullptr};
-    }
-
-    /// The first `rows` as if they had seen no key.
-    void clear(std::size_t rows) const
-    {
-        std::fill_n(output_, rows * size_, T(0));
-        std::fill_n(maxima_, rows, kernel::negative_infinity<T>);
-        std::fill_n(sums_, rows, T(0));
-        if (statistics_) {
-            std::fill_n(statistics_, rows, kernel::score_statistics{});
-        }
-    }
-
-private:
-    std::size_t size_;
-    T* output_;
-    T* maxima_;
-    T* sums_;
-    kernel::score_statistics* statistics_;
-};
 
 /// Attention of one run of rows after another; results are partial until the last chunk of keys.
 template <class Arch, class T, class Q, class K, class V>

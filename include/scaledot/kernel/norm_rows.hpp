@@ -117,6 +117,7 @@ public:
         if constexpr (Store == store_kind::streamed) {
             const std::size_t over = reinterpret_cast<std::uintptr_t>(y) % streamed_bytes<Arch, float, O> / sizeof(O);
             if (over != 0) {
+                ask_to_write(y + count - 1);
                 some(std::min(F::size - over, count));
             }
         }

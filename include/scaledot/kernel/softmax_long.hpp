@@ -11,6 +11,7 @@
 #include <scaledot/kernel/softmax_limits.hpp>
 #include <scaledot/kernel/softmax_results.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>
+#include <scaledot/kernel/stream.hpp>
 #include <scaledot/kernel/weights.hpp>
 
 #include <algorithm>
@@ -22,7 +23,9 @@ SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
 /// Writes value(i, count), which gives elements i ... i + count - 1 of a row, to y + i: first a few, so that vectors
-/// are aligned where they are streamed around the caches; then a vector at each step, the last one short.
+/// are aligned where they are streamed around the caches; then a vector at each step, the last one short. Streamed
+/// vectors are a step late: while a store is under way, the machine takes loads of the same place in another page for
+/// its readers, and where x and y lie alike in their pages the next logits to be read would be in that place.
 template <class Arch, class T, class R, class Value>
 class row_writer {
     static constexpr std::size_t width = lanes<Arch, T>;
@@ -34,42 +37,51 @@ public:
         const std::size_t misplaced = reinterpret_cast<std::uintptr_t>(y) % alignment_of<Arch> / sizeof(R);
         if (streaming_ && misplaced != 0) {
             first_ = std::min(length_, width - misplaced);
-            write_some(0, first_);
+            ask_to_write(y_ + length_ - 1);
+            write_some(y_, 0, first_, value_);
         }
         vectors_ = (length_ - first_) / width;
     }
 
-    [[gnu::always_inline]] void step(std::size_t i) const
+    [[gnu::always_inline]] void step(std::size_t i)
     {
         const std::size_t at = first_ + i * width;
         if (i >= vectors_) {
             if (i == vectors_ && at < length_) {
-                write_some(at, length_ - at);
+                write_some(y_, at, length_ - at, value_);
             }
             return;
         }
         const auto value = value_(at, width);
         if constexpr (std::is_same_v<R, T>) {
             if (streaming_) {
-                store_streaming<Arch>(y_ + at, value);
+                if (i > 0) {
+                    store_streaming<Arch>(y_ + at - width, late_);
+                }
+                late_ = value;
                 return;
             }
         }
         store_vector<Arch, T>(y_ + at, value);
     }
 
-    /// The steps from `steps` on.
-    void finish(std::size_t steps) const
+    /// The steps from `steps` on, and what is late.
+    void finish(std::size_t steps)
     {
         for (; steps <= vectors_; ++steps) {
             step(steps);
         }
+        if constexpr (std::is_same_v<R, T>) {
+            if (streaming_ && vectors_ > 0) {
+                store_streaming<Arch>(y_ + first_ + (vectors_ - 1) * width, late_);
+            }
+        }
     }
 
 private:
-    [[gnu::noinline]] void write_some(std::size_t at, std::size_t count) const
+    [[gnu::noinline]] static void write_some(R* y, std::size_t at, std::size_t count, Value value)
     {
-        store_partial<Arch, T>(y_ + at, count, value_(at, count));
+        store_partial<Arch, T>(y + at, count, value(at, count));
     }
 
     R* y_;
@@ -78,6 +90,7 @@ private:
     std::size_t vectors_ = 0;
     bool streaming_;
     Value value_;
+    batch<Arch, T> late_{};
 };
 
 /// Rows of `length` contiguous logits, with memory `kept` for as many weights; without it weights are computed twice.

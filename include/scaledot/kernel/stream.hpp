@@ -110,6 +110,13 @@ template <class Arch, class T, class S>
     store_vector<Arch, T>(target, x);
 }
 
+/// Asks for the line of an element that will be written without streaming, since the others of its line belong to
+/// another row: stores leave in order, and those streamed after it would wait for it.
+[[gnu::always_inline]] inline void ask_to_write(const void* element)
+{
+    __builtin_prefetch(element, 1, 3);
+}
+
 /// Makes what was streamed visible to those who are told of it later.
 inline void fence_stream()
 {

@@ -5,7 +5,8 @@
 //
 // Names are rows/<type>/<operation>/<rows>x<columns>/<who>; the operation softmax_axis0 runs down the columns.
 // --threads N (default 1) holds all of them to N threads; --cpu-time counts the one thread's own seconds, for a machine
-// with other work to do; everything else is Google Benchmark's.
+// with other work to do; --off-line N lets arrays begin N bytes after a cache line (0), as those of an ordinary
+// allocator do, but Python's; everything else is Google Benchmark's.
 #include <scaledot/scaledot.hpp>
 
 #include "peers/row_peer.hpp"
@@ -17,6 +18,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iostream>
 #include <map>
 #include <memory>
 #include <random>
@@ -313,6 +315,12 @@ std::vector<row_case> all_row_cases()
 int main(int argc, char** argv)
 {
     const int threads = take_threads_and_clock(argc, argv);
+    const int off_line = take_number(argc, argv, "--off-line", 0, 0);
+    if (off_line >= 64 || off_line % 8 != 0) {
+        std::cerr << "--off-line takes a multiple of 8 below 64\n";
+        return 2;
+    }
+    bytes_off_line() = static_cast<std::size_t>(off_line);
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
         return 2;
@@ -337,6 +345,7 @@ int main(int argc, char** argv)
             ->Unit(benchmark::kMicrosecond);
     }
     benchmark::AddCustomContext("threads", std::to_string(threads));
+    benchmark::AddCustomContext("bytes off a cache line", std::to_string(off_line));
     benchmark::AddCustomContext("seconds", in_cpu_time() ? "of the thread" : "of the clock");
     benchmark::AddCustomContext("compiler", SCALEDOT_BENCHMARK_COMPILER);
     for (const row_contender* who : everyone) {

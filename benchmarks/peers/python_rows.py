@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The child's side of rows_python.hpp: like python_peer.py's, for softmax, log_softmax, logsumexp and the norms.
 
-    prepare PATH OPERATION TYPE ROWS COLUMNS AXIS EPSILON   maps x, gamma, beta and the output, one after the other
+    prepare PATH OPERATION TYPE ROWS COLUMNS AXIS EPSILON   maps the output, x, gamma and beta, one after the other
 """
 
 import collections
@@ -31,9 +31,11 @@ def serve(ways_of):
         case = Case(operation, kind, int(rows), int(columns), int(axis), float(epsilon))
         numbers = numpy.memmap(path, dtype=numpy.float32, mode="r+")
         size = case.rows * case.columns
-        x, gamma, beta, out = numpy.split(numbers, [size, size + case.columns, size + 2 * case.columns])
+        outputs = case.rows if operation == "logsumexp" else size
+        out, inputs = numpy.split(numbers, [2 * outputs])
+        x, gamma, beta = numpy.split(inputs, [size, size + case.columns])
         dtype = numpy.float64 if kind == "double" else numpy.float32
         inputs = [aligned(numpy.asarray(part, dtype)) for part in (x.reshape(case.rows, case.columns), gamma, beta)]
-        return ways_of(case, *inputs, threads), out.reshape((case.rows, -1))
+        return ways_of(case, *inputs, threads), out.view(numpy.float64).reshape((case.rows, -1))
 
     python_peer.answer_orders(prepare)

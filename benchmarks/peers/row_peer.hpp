@@ -7,6 +7,7 @@
 
 #include <xsimd/xsimd.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -15,9 +16,40 @@
 
 namespace scaledot_benchmark {
 
-/// Aligned for any vector, so that nobody loses to where malloc happened to put an array.
+/// How far from a cache line's beginning arrays begin, in bytes: 0, unless the command line asks to see what else
+/// costs.
+inline std::size_t& bytes_off_line()
+{
+    static std::size_t bytes = 0;
+    return bytes;
+}
+
+/// Numbers that begin at a cache line, or bytes_off_line() after it, so that nobody loses to where malloc happened to
+/// put an array.
 template <class T>
-using aligned_numbers = std::vector<T, xsimd::aligned_allocator<T, 64>>;
+class placed_numbers {
+public:
+    explicit placed_numbers(std::size_t count)
+        : count_(count), memory_(count + line), first_(memory_.data() + bytes_off_line() / sizeof(T))
+    {
+    }
+    placed_numbers(const float* numbers, std::size_t count) : placed_numbers(count)
+    {
+        std::transform(numbers, numbers + count, first_, [](float x) { return static_cast<T>(x); });
+    }
+    placed_numbers(const placed_numbers&) = delete;
+    placed_numbers& operator=(const placed_numbers&) = delete;
+
+    T* data() const { return first_; }
+    T* begin() const { return first_; }
+    T* end() const { return first_ + count_; }
+
+private:
+    static constexpr std::size_t line = 64 / sizeof(T);
+    std::size_t count_;
+    std::vector<T, xsimd::aligned_allocator<T, 64>> memory_;
+    T* first_;
+};
 
 enum class row_operation { softmax, log_softmax, logsumexp, layer_norm, rms_norm };
 enum class row_type { float32, float64, bfloat16 };
@@ -85,9 +117,8 @@ template <class T, class Compute>
 class prepared_in_process final : public prepared_rows {
 public:
     prepared_in_process(const row_problem& problem, Compute compute)
-        : x_(converted(problem.x, problem.what.rows * problem.what.columns)),
-          gamma_(converted(problem.gamma, problem.what.columns)), beta_(converted(problem.beta, problem.what.columns)),
-          y_(problem.what.outputs()), compute_(std::move(compute))
+        : x_(problem.x, problem.what.rows * problem.what.columns), gamma_(problem.gamma, problem.what.columns),
+          beta_(problem.beta, problem.what.columns), y_(problem.what.outputs()), compute_(std::move(compute))
     {
     }
 
@@ -113,16 +144,7 @@ public:
     }
 
 private:
-    static aligned_numbers<T> converted(const float* from, std::size_t count)
-    {
-        aligned_numbers<T> to(count);
-        for (std::size_t i = 0; i < count; ++i) {
-            to[i] = static_cast<T>(from[i]);
-        }
-        return to;
-    }
-
-    aligned_numbers<T> x_, gamma_, beta_, y_;
+    placed_numbers<T> x_, gamma_, beta_, y_;
     Compute compute_;
 };
 

@@ -52,8 +52,8 @@ std::unique_ptr<prepared_rows> prepare_onednn(const row_problem& problem, dnnl::
     const dnnl::memory source(array, cpu(), nullptr);
     const dnnl::memory target(array, cpu(), nullptr);
     std::unordered_map<int, dnnl::memory> arguments{{DNNL_ARG_SRC, source}, {DNNL_ARG_DST, target}};
-    auto gamma = std::make_shared<aligned_numbers<float>>(problem.gamma, problem.gamma + what.columns);
-    auto beta = std::make_shared<aligned_numbers<float>>(problem.beta, problem.beta + what.columns);
+    auto gamma = std::make_shared<placed_numbers<float>>(problem.gamma, what.columns);
+    auto beta = std::make_shared<placed_numbers<float>>(problem.beta, what.columns);
     if (what.is_norm()) {
         arguments.emplace(DNNL_ARG_SCALE, dnnl::memory(parameter, cpu(), gamma->data()));
         arguments.emplace(DNNL_ARG_SHIFT, dnnl::memory(parameter, cpu(), beta->data()));

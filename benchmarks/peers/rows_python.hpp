@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -37,17 +38,19 @@ inline std::string text_of(row_type type)
     return type == row_type::float32 ? "float" : type == row_type::float64 ? "double" : "bfloat16";
 }
 
-/// x, gamma, beta and the output lie in shared memory as floats; the child makes its own arrays of the case's type.
+/// The output lies in shared memory in double, after it x, gamma and beta as floats; the child makes its own arrays of
+/// the case's type.
 class prepared_rows_in_python final : public prepared_rows {
 public:
     prepared_rows_in_python(std::shared_ptr<python_process> process, const row_problem& problem)
         : process_(std::move(process)), outputs_(problem.what.outputs()),
-          numbers_(problem.what.rows * problem.what.columns + 2 * problem.what.columns + outputs_)
+          numbers_(2 * outputs_ + problem.what.rows * problem.what.columns + 2 * problem.what.columns)
     {
+        static_assert(sizeof(double) == 2 * sizeof(float));
         const row_case& what = problem.what;
-        float* to = std::copy_n(problem.x, what.rows * what.columns, numbers_.data());
+        float* to = std::copy_n(problem.x, what.rows * what.columns, numbers_.data() + 2 * outputs_);
         to = std::copy_n(problem.gamma, what.columns, to);
-        output_ = std::copy_n(problem.beta, what.columns, to);
+        std::copy_n(problem.beta, what.columns, to);
         std::ostringstream order;
         order << "prepare " << numbers_.path() << ' ' << text_of(what.operation) << ' ' << text_of(what.type) << ' '
               << what.rows << ' ' << what.columns << ' ' << what.axis << ' ' << row_epsilon;
@@ -59,14 +62,13 @@ public:
     void copy_output(double* out) override
     {
         process_->ask("output");
-        std::copy_n(output_, outputs_, out);
+        std::memcpy(out, numbers_.data(), outputs_ * sizeof(double));
     }
 
 private:
     std::shared_ptr<python_process> process_;
     std::size_t outputs_;
     shared_floats numbers_;
-    float* output_ = nullptr;
 };
 
 class rows_python_peer : public row_contender {

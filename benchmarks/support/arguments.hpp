@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <iostream>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -25,26 +26,27 @@ inline bool take_flag(int& argc, char** argv, std::string_view flag)
     return kept != std::exchange(argc, kept);
 }
 
-/// Takes --threads N or --threads=N out of the arguments.
-inline int take_threads(int& argc, char** argv)
+/// Takes `name N` or `name=N` out of the arguments: a number from `least` on, which is `number` where it is not given.
+inline int take_number(int& argc, char** argv, const std::string& name, int number, int least)
 {
-    int threads = 1;
     int kept = 1;
     for (int i = 1; i < argc; ++i) {
         const std::string_view argument = argv[i];
-        if (argument != "--threads" && !argument.starts_with("--threads=")) {
+        if (argument != name && !argument.starts_with(name + "=")) {
             argv[kept++] = argv[i];
             continue;
         }
-        const std::string_view value = argument != "--threads" ? argument.substr(10) : i + 1 < argc ? argv[++i] : "";
-        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), threads);
-        if (error != std::errc() || end != value.data() + value.size() || threads < 1) {
-            std::cerr << "--threads takes a positive number\n";
+        const std::string_view value = argument != name ? argument.substr(name.size() + 1)
+                                       : i + 1 < argc   ? argv[++i]
+                                                        : "";
+        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+        if (error != std::errc() || end != value.data() + value.size() || number < least) {
+            std::cerr << name << " takes a number from " << least << " on\n";
             std::exit(2);
         }
     }
     argc = kept;
-    return threads;
+    return number;
 }
 
 inline void hold_to_threads(int threads)
@@ -63,7 +65,7 @@ inline void hold_to_threads(int threads)
 /// Both, for what is measured from here on; the number of threads.
 inline int take_threads_and_clock(int& argc, char** argv)
 {
-    const int threads = take_threads(argc, argv);
+    const int threads = take_number(argc, argv, "--threads", 1, 1);
     hold_to_threads(threads);
     in_cpu_time() = take_flag(argc, argv, "--cpu-time");
     if (in_cpu_time() && threads != 1) {

@@ -117,6 +117,7 @@ public:
         const std::size_t length = std::max<std::size_t>(layout.length(), 1);
         constexpr std::size_t most = scratch_bytes / sizeof(T);
         streaming_ = layout.lines() * layout.rows_per_line() * length * sizeof(R) >= streaming_bytes &&
+                     length * sizeof(T) >= shortest_streamed() &&
                      layout.input(0, 0) != static_cast<const void*>(layout.output(0, 0));
         if (is_long()) {
             group_ = 1;
@@ -173,6 +174,18 @@ private:
     static constexpr std::size_t long_bytes = std::size_t{1} << 13;
     static constexpr std::size_t shortest_along = 2 * width;
     static constexpr std::size_t columns_at_once = 4;
+
+    /// Bytes of the shortest rows that are streamed. Lines that two rows share are written around the stream, and what
+    /// is written late is read in other vectors than it was kept in: that takes longer rows to pay.
+    std::size_t shortest_streamed() const
+    {
+        const auto off = reinterpret_cast<std::uintptr_t>(layout_.output(0, 0)) % kernel::alignment_of<Arch> +
+                         static_cast<std::size_t>(layout_.output_stride()) * sizeof(R) % kernel::alignment_of<Arch>;
+        if (output_ == softmax_output::probabilities) {
+            return off != 0 ? long_bytes : long_bytes / 4;
+        }
+        return off != 0 ? long_bytes / 2 : 0;
+    }
 
     bool is_long() const
     {

@@ -14,7 +14,7 @@ function(scaledot_say_what_the_baseline_misses)
         #endif
         int main() {}" SCALEDOT_WIDER_THAN_BASELINE)
     if(NOT SCALEDOT_WIDER_THAN_BASELINE)
-        message(STATUS "scaledot: scaledot::scaledot is compiled for SSE2 here, several times slower than most machines "
-            "can be: link scaledot::dispatch, or compile with -march=native")
+        message(STATUS "scaledot: compiled for SSE2 here, several times slower than most machines can be, but for what "
+            "links scaledot::dispatch: link that, or compile with -march=native")
     endif()
 endfunction()

@@ -24,9 +24,9 @@ endif()
 # Attention takes longer to compile than the tests that call it, so those built with the same flags share it:
 # tests/support/attention_instances.hpp.
 set(SCALEDOT_ATTENTION_TESTS "^(attention.*|conformance|diagnostics|kv_cache|merge|scores|split_heads)_test$")
-# Most tests run for less long than they would be optimised. Those of kernels are about what the optimiser makes of them,
-# but that one, which is about what becomes of them without it.
-set(SCALEDOT_OPTIMISED_TESTS "^kernel_.*_test$")
+# Most tests run for less long than they would be optimised, attention's does not. Those of kernels are about what the
+# optimiser makes of them, but that one, which is about what becomes of them without it.
+set(SCALEDOT_OPTIMISED_TESTS "^(kernel_.*|attention)_test$")
 set(SCALEDOT_UNOPTIMISED_KERNEL_TESTS "^kernel_step_test$")
 set(SCALEDOT_CALLER_FLAGS "" CACHE STRING "More flags for tests and examples that call the library, but those of kernels and -ffast-math")
 

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <random>
+#include <sstream>
 #include <string>
 #include <utility>
 
@@ -30,9 +31,13 @@ struct shape {
 
     std::string text() const
     {
-        const auto heads_text = std::to_string(heads) + (heads == key_heads ? "" : "/" + std::to_string(key_heads));
-        return "[" + std::to_string(batch) + "," + heads_text + "," + std::to_string(queries) + "," +
-               std::to_string(keys) + "," + std::to_string(size) + "]" + (causal ? " causal" : "");
+        std::ostringstream text;
+        text << '[' << batch << ',' << heads;
+        if (key_heads != heads) {
+            text << '/' << key_heads;
+        }
+        text << ',' << queries << ',' << keys << ',' << size << ']' << (causal ? " causal" : "");
+        return text.str();
     }
 };
 

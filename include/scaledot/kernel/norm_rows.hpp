@@ -84,7 +84,8 @@ row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lane
         usual = smaller(usual, D(grid * grid - D(chain * 1.001) * chain_squares));
         usual = smaller(usual, D(variance - mean_square * D((elements + 512) * 0x1p-21)));
     }
-    const D inverse = barrier(D(D(1) / barrier(xsimd::sqrt(D(variance + D(epsilon))))));
+    // Rounding can leave a constant row a variance below 0, and not every machine's NaN has the sign of a doubt.
+    const D inverse = barrier(D(D(1) / barrier(xsimd::sqrt(larger(D(variance + D(epsilon)), D(0))))));
     usual = smaller(usual, smaller(D(D(0x1p100) - inverse), D(inverse - D(0x1p-100))));
     usual = smaller(usual, D(magnitude * inverse - D(elements * 0x1p-97)));
     const I infinite(exponent_mask<double>);

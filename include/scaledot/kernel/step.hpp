@@ -32,7 +32,7 @@ struct number_step {
     static constexpr std::size_t depth = 1;
     /// How often an element of a left factor lies in memory, side by side (spread_row): SSE2 has no instruction that
     /// broadcasts from memory.
-    static constexpr std::size_t copies = fused<vector> ? 1 : lanes;
+    static constexpr std::size_t copies = sizeof(vector) == 16 && !fused<vector> ? lanes : 1;
 
     [[gnu::always_inline]] static vector load(const S* x) { return load_vector<Arch, T>(x); }
     [[gnu::always_inline]] static vector broadcast(const T* x) { return vector(*x); }

@@ -8,7 +8,12 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#if defined(SCALEDOT_X86_KERNELS)
+#include <cpuid.h>
+#endif
 
 namespace scaledot {
 namespace SCALEDOT_COMPILED {
@@ -22,7 +27,16 @@ extern const kernels baseline;
 
 namespace {
 
-/// What this machine and its operating system run, the widest last.
+#if defined(SCALEDOT_X86_KERNELS)
+/// A feature that __builtin_cpu_supports does not know in every compiler.
+bool has_avx512_fp16()
+{
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx >> 23 & 1) != 0;
+}
+#endif
+
+/// What this machine and its operating system run, the fastest last.
 std::vector<const kernels*> runnable_kernels()
 {
 #if defined(SCALEDOT_X86_KERNELS)
@@ -42,6 +56,9 @@ std::vector<const kernels*> runnable_kernels()
     result.push_back(&avx512);
     if (__builtin_cpu_supports("avx512bf16")) {
         result.push_back(&avx512_bf16);
+        if (has_avx512_fp16()) {
+            std::swap(result.back(), result.end()[-2]); // such processors multiply pairs slowly: detail/config.hpp
+        }
     }
     return result;
 #else

@@ -101,6 +101,10 @@ TEST_CASE("step_for_t: pairs only of bfloat16 with bfloat16, in float, where the
     CHECK(std::is_same_v<step_for_t<arch, double, bf16, bf16>, number_step<arch, double>>);
     CHECK(std::is_same_v<step_for_t<without_pairs, float, bf16, bf16>, number_step<without_pairs, float>>);
 #if defined(__AVX512BF16__)
+    using with_pairs = scaledot::architecture<arch::simd, true>;
+    CHECK(std::is_same_v<step_for_t<with_pairs, float, bf16, bf16>, bfloat16_step<with_pairs>>);
+#endif
+#if defined(SCALEDOT_MULTIPLIES_PAIRS)
     CHECK(std::is_same_v<step_for_t<arch, float, bf16, bf16>, bfloat16_step<arch>>);
 #else
     CHECK(std::is_same_v<step_for_t<arch, float, bf16, bf16>, number_step<arch, float>>);

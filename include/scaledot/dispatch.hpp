@@ -13,7 +13,7 @@ namespace scaledot {
 /// avx512_bf16, or baseline where there is one build only.
 inline constexpr const char* architecture_variable = "SCALEDOT_ARCHITECTURE";
 
-/// The instruction set whose kernels this program uses: the widest that its machine and operating system run, or that
+/// The instruction set whose kernels this program uses: the fastest that its machine and operating system run, or that
 /// which architecture_variable named at the first call of any function of scaledot that computes. Only in programs that
 /// link scaledot::dispatch.
 /// @throws std::runtime_error  the variable names none that this machine runs; so does every function that computes

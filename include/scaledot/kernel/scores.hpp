@@ -8,6 +8,7 @@
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/step.hpp>
+#include <scaledot/kernel/unroll.hpp>
 
 #include <algorithm>
 #include <array>
@@ -126,11 +127,20 @@ template <class Arch, class T>
 T largest_score(const T* scores, std::size_t count)
 {
     using B = batch<Arch, T>;
-    B largest(negative_infinity<T>);
-    for (std::size_t j = 0; j < count; j += lanes<Arch, T>) {
-        largest = larger(largest, B::load_unaligned(scores + j));
+    constexpr std::size_t width = lanes<Arch, T>;
+    constexpr std::size_t chains = 4; // a maximum waits some cycles for the one before
+    std::array<B, chains> largest;
+    largest.fill(B(negative_infinity<T>));
+    std::size_t j = 0;
+    for (; j + chains * width <= count; j += chains * width) {
+        unroll<chains>([&](auto c) __attribute__((always_inline)) {
+            largest[c] = larger(largest[c], B::load_unaligned(scores + j + c * width));
+        });
     }
-    return largest_lane(largest);
+    for (; j < count; j += width) {
+        largest[0] = larger(largest[0], B::load_unaligned(scores + j));
+    }
+    return largest_lane(larger(larger(largest[0], largest[1]), larger(largest[2], largest[3])));
 }
 
 /// Raises the references of `count` rows (rounded up to whole vectors) to factor * maximum where that is larger, and

@@ -22,15 +22,15 @@
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// An instruction set to compute with: xsimd's architecture, and whether it has dot products of bfloat16 pairs, which
-/// xsimd 8 does not tell apart.
+/// An instruction set to compute with: xsimd's architecture, and whether bfloat16 is multiplied in pairs, of which
+/// xsimd 8 knows nothing.
 template <class Simd, bool Bf16Dot>
 struct architecture {
     using simd = Simd;
     static constexpr bool bf16_dot = Bf16Dot;
 };
 
-#if defined(__AVX512BF16__)
+#if defined(SCALEDOT_MULTIPLIES_PAIRS)
 using native_architecture = architecture<xsimd::default_arch, true>;
 #else
 using native_architecture = architecture<xsimd::default_arch, false>;

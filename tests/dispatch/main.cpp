@@ -55,7 +55,7 @@ double largest_difference(const A& a, const B& b)
 
 } // namespace
 
-TEST_CASE("dispatch: the instruction set that the environment names, or the machine's widest")
+TEST_CASE("dispatch: the instruction set that the environment names, or the machine's fastest")
 {
     if (expected().empty()) {
         try {

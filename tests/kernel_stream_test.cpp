@@ -81,3 +81,17 @@ TEST_CASE_TEMPLATE("stream_vector: what store_vector writes, also for other type
     check(arithmetic<T>{});
     check(double{});
 }
+
+TEST_CASE_TEMPLATE("elements_before_stream: fewer than a vector's, up to the first aligned for one", T, float, double,
+                   xtl::half_float, sd::bfloat16)
+{
+    const auto check = [&]<class A>(A) {
+        constexpr std::size_t size = lanes<arch, A>;
+        alignas(128) std::array<T, 2 * size> y;
+        for (std::size_t i = 0; i <= size; ++i) {
+            CHECK(elements_before_stream<arch, A>(y.data() + i) == (size - i) % size);
+        }
+    };
+    check(arithmetic<T>{});
+    check(double{});
+}

@@ -12,6 +12,7 @@
 #include <scaledot/kernel/softmax_lanes.hpp>
 #include <scaledot/kernel/softmax_limits.hpp>
 #include <scaledot/kernel/softmax_long.hpp>
+#include <scaledot/kernel/stream.hpp>
 #include <scaledot/kernel/temperature.hpp>
 
 #include <algorithm>
@@ -162,7 +163,7 @@ public:
             }
         }
         if (streaming_) {
-            kernel::finish_streaming();
+            kernel::fence_stream();
         }
     }
 
@@ -217,7 +218,7 @@ private:
             }
         }
         if (streaming_) {
-            kernel::finish_streaming();
+            kernel::fence_stream();
         }
     }
 

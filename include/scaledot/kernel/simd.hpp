@@ -327,39 +327,6 @@ template <class T, class A>
     return from_bits<T>(I(as_bits(x) & I::load_unaligned(ones_and_zeros.data() + width - count)));
 }
 
-/// Writes all lanes to memory aligned to them, around the caches.
-template <class Arch, class T>
-[[gnu::always_inline]] inline void store_streaming(T* target, const batch<Arch, T>& x)
-{
-#if defined(__AVX512F__)
-    if constexpr (sizeof(x) == 64) {
-        _mm512_stream_si512(reinterpret_cast<__m512i*>(target), std::bit_cast<__m512i>(x));
-        return;
-    }
-#endif
-#if defined(__AVX__)
-    if constexpr (sizeof(x) == 32) {
-        _mm256_stream_si256(reinterpret_cast<__m256i*>(target), std::bit_cast<__m256i>(x));
-        return;
-    }
-#endif
-#if defined(__SSE2__)
-    if constexpr (sizeof(x) == 16) {
-        _mm_stream_si128(reinterpret_cast<__m128i*>(target), std::bit_cast<__m128i>(x));
-        return;
-    }
-#endif
-    x.store_aligned(target);
-}
-
-/// Orders streaming stores before all stores that follow.
-inline void finish_streaming()
-{
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
-}
-
 /// The quiet NaN of T, by its bits: -ffast-math may assume numeric_limits' away.
 template <class T>
 inline T quiet_nan()

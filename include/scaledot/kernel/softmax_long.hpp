@@ -34,9 +34,8 @@ public:
     row_writer(R* y, std::size_t length, bool streaming, const Value& value)
         : y_(y), length_(length), streaming_(streaming && std::is_same_v<R, T>), value_(value)
     {
-        const std::size_t misplaced = reinterpret_cast<std::uintptr_t>(y) % alignment_of<Arch> / sizeof(R);
-        if (streaming_ && misplaced != 0) {
-            first_ = std::min(length_, width - misplaced);
+        if (const std::size_t before = elements_before_stream<Arch, T>(y); streaming_ && before != 0) {
+            first_ = std::min(length_, before);
             ask_to_write(y_ + length_ - 1);
             write_some(y_, 0, first_, value_);
         }
@@ -56,7 +55,7 @@ public:
         if constexpr (std::is_same_v<R, T>) {
             if (streaming_) {
                 if (i > 0) {
-                    store_streaming<Arch>(y_ + at - width, late_);
+                    stream_vector<Arch, T>(y_ + at - width, late_);
                 }
                 late_ = value;
                 return;
@@ -73,7 +72,7 @@ public:
         }
         if constexpr (std::is_same_v<R, T>) {
             if (streaming_ && vectors_ > 0) {
-                store_streaming<Arch>(y_ + first_ + (vectors_ - 1) * width, late_);
+                stream_vector<Arch, T>(y_ + first_ + (vectors_ - 1) * width, late_);
             }
         }
     }

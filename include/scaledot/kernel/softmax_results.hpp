@@ -8,6 +8,7 @@
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>
+#include <scaledot/kernel/stream.hpp>
 #include <scaledot/kernel/weights.hpp>
 
 #include <algorithm>
@@ -162,13 +163,12 @@ template <class Arch, class T, class R, class Value>
     constexpr std::size_t width = lanes<Arch, T>;
     std::size_t i = 0;
     if constexpr (std::is_same_v<R, T>) {
-        const std::size_t misplaced = reinterpret_cast<std::uintptr_t>(y) % alignment_of<Arch> / sizeof(T);
-        if (streaming && misplaced != 0) {
-            i = std::min(length, width - misplaced);
+        if (const std::size_t before = elements_before_stream<Arch, T>(y); streaming && before != 0) {
+            i = std::min(length, before);
             store_partial<Arch, T>(y, i, value(0, i));
         }
         for (; streaming && i + width <= length; i += width) {
-            store_streaming<Arch>(y + i, value(i, width));
+            stream_vector<Arch, T>(y + i, value(i, width));
         }
     }
     for (; i + width <= length; i += width) {

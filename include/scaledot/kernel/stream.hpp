@@ -77,6 +77,14 @@ template <class Arch, class T, class S>
 template <class Arch, class T, class S>
 inline constexpr std::size_t streamed_bytes = lanes<Arch, T> * sizeof(S);
 
+/// Elements of y before the first at which stream_vector may write.
+template <class Arch, class T, class S>
+[[gnu::always_inline]] inline std::size_t elements_before_stream(const S* y)
+{
+    constexpr std::size_t bytes = streamed_bytes<Arch, T, S>;
+    return (bytes - reinterpret_cast<std::uintptr_t>(y) % bytes) % bytes / sizeof(S);
+}
+
 /// Rounds T to storage type S and writes all lanes past the caches, where the machine can; `fence_stream` before others
 /// read them.
 template <class Arch, class T, class S>

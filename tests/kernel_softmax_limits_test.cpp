@@ -38,7 +38,7 @@ std::vector<S> row(const std::vector<double>& values)
 }
 
 template <class S>
-std::vector<double> limit(const std::vector<double>& values, bool cold, softmax_result kind)
+std::vector<double> limit(const std::vector<double>& values, bool cold, softmax_output kind)
 {
     const auto x = row<S>(values);
     std::vector<S> y(x.size());
@@ -100,29 +100,29 @@ TEST_CASE_TEMPLATE("softmax_limit_row: T = 0 gives equal shares to the maxima", 
                    sd::bfloat16)
 {
     const double share = nearest<S>(1.0 / 3);
-    CHECK(limit<S>({5, none, 5, -3, 5}, true, softmax_result::probabilities) ==
+    CHECK(limit<S>({5, none, 5, -3, 5}, true, softmax_output::probabilities) ==
           std::vector<double>{share, 0, share, 0, share});
-    const auto logarithms = limit<S>({5, none, 5, -3, 5}, true, softmax_result::logarithms);
+    const auto logarithms = limit<S>({5, none, 5, -3, 5}, true, softmax_output::logarithms);
     CHECK(logarithms[0] == nearest<S>(-std::log(3.0)));
     CHECK(sd::detail::is_negative_infinity(logarithms[1]));
     CHECK(sd::detail::is_negative_infinity(logarithms[3]));
-    CHECK(limit<S>({-0.0, 0.0}, true, softmax_result::probabilities) == std::vector<double>{0.5, 0.5});
+    CHECK(limit<S>({-0.0, 0.0}, true, softmax_output::probabilities) == std::vector<double>{0.5, 0.5});
 }
 
 TEST_CASE_TEMPLATE("softmax_limit_row: T = inf gives equal shares to all above -inf", S, float, double, xtl::half_float,
                    sd::bfloat16)
 {
     const double share = nearest<S>(0.25);
-    CHECK(limit<S>({5, none, 5, -3, 50}, false, softmax_result::probabilities) ==
+    CHECK(limit<S>({5, none, 5, -3, 50}, false, softmax_output::probabilities) ==
           std::vector<double>{share, 0, share, share, share});
-    const auto logarithms = limit<S>({5, none, 5, -3, 50}, false, softmax_result::logarithms);
+    const auto logarithms = limit<S>({5, none, 5, -3, 50}, false, softmax_output::logarithms);
     CHECK(logarithms[3] == nearest<S>(-std::log(4.0)));
     CHECK(sd::detail::is_negative_infinity(logarithms[1]));
 }
 
 TEST_CASE_TEMPLATE("softmax_limit_row: one logit has logarithm +0", S, float, double)
 {
-    const auto bits = std::bit_cast<std::uint64_t>(limit<S>({3}, true, softmax_result::logarithms)[0]);
+    const auto bits = std::bit_cast<std::uint64_t>(limit<S>({3}, true, softmax_output::logarithms)[0]);
     CHECK(bits == 0);
 }
 
@@ -133,7 +133,7 @@ TEST_CASE_TEMPLATE("softmax_limit_row: NaN, +inf or nothing but -inf make every 
         {1, invalid, none}, {negative_invalid, 2, 3}, {none, infinite, 2}, {none, none, none}};
     for (const auto& values : rows) {
         for (const bool cold : {true, false}) {
-            for (const auto kind : {softmax_result::probabilities, softmax_result::logarithms}) {
+            for (const auto kind : {softmax_output::probabilities, softmax_output::logarithms}) {
                 for (const double y : limit<S>(values, cold, kind)) {
                     CHECK(sd::detail::is_nan(y));
                 }
@@ -145,7 +145,7 @@ TEST_CASE_TEMPLATE("softmax_limit_row: NaN, +inf or nothing but -inf make every 
 TEST_CASE("softmax_limit_row: steps through memory as told and may work in place")
 {
     std::vector<float> x = {1, 10, 2, 20, 2, 30};
-    softmax_limit_row<float>(x.data(), x.data(), 3, 2, 2, true, softmax_result::probabilities);
+    softmax_limit_row<float>(x.data(), x.data(), 3, 2, 2, true, softmax_output::probabilities);
     CHECK(x == std::vector<float>{0, 10, 0.5f, 20, 0.5f, 30});
 }
 

@@ -50,18 +50,20 @@ void compare(const Temperature& temperature)
         }
         const std::size_t count = expected.size();
         std::vector<T> kept(length);
-        const auto run = [&](const std::vector<T>& from, std::vector<T>& to, std::size_t shift, T* memory,
-                             bool streaming, auto&& row_of) {
-            softmax_long<arch, T, T, T, Temperature> rows(length, temperature, memory, streaming);
+        const auto run_as = [&]<softmax_output Output>(const std::vector<T>& from, std::vector<T>& to,
+                                                       std::size_t shift, T* memory, bool streaming) {
+            softmax_long<arch, Output, T, T, T, Temperature> rows(length, temperature, memory, streaming);
             for (std::size_t row = 0; row < count; ++row) {
                 const std::size_t next = std::min(row + 1, count - 1);
-                row_of(rows, from.data() + row * length, to.data() + shift + row * length, from.data() + next * length);
+                rows.run(from.data() + row * length, to.data() + shift + row * length, from.data() + next * length);
             }
         };
-        const auto probabilities = [](auto& rows, const T* in, T* out, const T* next) {
-            rows.probabilities(in, out, next);
+        const auto probabilities = [&](auto&&... arguments) {
+            run_as.template operator()<softmax_output::probabilities>(arguments...);
         };
-        const auto logarithms = [](auto& rows, const T* in, T* out, const T* next) { rows.logarithms(in, out, next); };
+        const auto logarithms = [&](auto&&... arguments) {
+            run_as.template operator()<softmax_output::logarithms>(arguments...);
+        };
         const auto all_equal = [&](const std::vector<T>& y, std::size_t shift, auto member) {
             for (std::size_t row = 0; row < count; ++row) {
                 CHECK(equal_bits(y.data() + shift + row * length, (expected[row].*member).data(), length));
@@ -73,27 +75,27 @@ void compare(const Temperature& temperature)
         for (const bool streaming : {false, true}) {
             for (const std::size_t shift : {0u, 1u, 5u}) {
                 std::vector<T> y(x.size() + 8, T(7));
-                run(x, y, shift, kept.data(), streaming, probabilities);
+                probabilities(x, y, shift, kept.data(), streaming);
                 all_equal(y, shift, &softmax_results<T>::probabilities);
-                run(x, y, shift, nullptr, streaming, probabilities);
+                probabilities(x, y, shift, nullptr, streaming);
                 all_equal(y, shift, &softmax_results<T>::probabilities);
-                run(x, y, shift, nullptr, streaming, logarithms);
+                logarithms(x, y, shift, nullptr, streaming);
                 all_equal(y, shift, &softmax_results<T>::logarithms);
             }
         }
         auto y = x;
-        run(y, y, 0, kept.data(), false, probabilities);
+        probabilities(y, y, 0, kept.data(), false);
         all_equal(y, 0, &softmax_results<T>::probabilities);
         y = x;
-        run(y, y, 0, nullptr, false, probabilities);
+        probabilities(y, y, 0, nullptr, false);
         all_equal(y, 0, &softmax_results<T>::probabilities);
         y = x;
-        run(y, y, 0, nullptr, false, logarithms);
+        logarithms(y, y, 0, nullptr, false);
         all_equal(y, 0, &softmax_results<T>::logarithms);
         std::vector<T> lse(count);
-        softmax_long<arch, T, T, T, Temperature> rows(length, temperature, nullptr, false);
+        softmax_long<arch, softmax_output::logsumexp, T, T, T, Temperature> rows(length, temperature, nullptr, false);
         for (std::size_t row = 0; row < count; ++row) {
-            rows.logsumexp(x.data() + row * length, &lse[row], x.data() + row * length);
+            rows.run(x.data() + row * length, &lse[row], x.data() + row * length);
             CHECK(equal_bits(&lse[row], &expected[row].logsumexp, 1));
         }
     }
@@ -116,13 +118,13 @@ TEST_CASE("softmax_long: results of a storage type are float's, rounded")
     std::vector<sd::bfloat16> y(3 * length);
     std::vector<std::vector<float>> x;
     {
-        softmax_long<arch, float, float, sd::bfloat16, unit_temperature<float>> rows(length, temperature, kept.data(),
-                                                                                     true);
+        softmax_long<arch, softmax_output::probabilities, float, float, sd::bfloat16, unit_temperature<float>> rows(
+            length, temperature, kept.data(), true);
         for (std::size_t row = 0; row < 3; ++row) {
             x.push_back(softmax_row<float>(length, row));
         }
         for (std::size_t row = 0; row < 3; ++row) {
-            rows.probabilities(x[row].data(), y.data() + row * length, x[row].data());
+            rows.run(x[row].data(), y.data() + row * length, x[row].data());
         }
     }
     for (std::size_t row = 0; row < 3; ++row) {

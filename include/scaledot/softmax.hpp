@@ -45,8 +45,8 @@ std::size_t check_softmax(const strided_view<T>& x, const softmax_options& optio
     return normalize_axis(options.axis, x.rank());
 }
 
-template <class Out, class E>
-void softmax_into(Out&& out, const E& x, const softmax_options& options, softmax_output kind)
+template <softmax_output Output, class Out, class E>
+void softmax_into(Out&& out, const E& x, const softmax_options& options)
 {
     check_softmax_types<E>();
     check_softmax_types<Out>();
@@ -56,7 +56,7 @@ void softmax_into(Out&& out, const E& x, const softmax_options& options, softmax
     require_shape("out", result.view().shape, in.view().shape, "that of x");
     require_distinct_elements(view_of(out));
     require_apart_or_identical(out, x, "x");
-    run_softmax(in.view(), result.view(), axis, options.temperature, kind);
+    run_softmax<Output>(in.view(), result.view(), axis, options.temperature);
     result.commit();
 }
 
@@ -84,7 +84,7 @@ template <class Out, detail::tensor E>
     requires detail::in_memory<Out>
 void softmax_into(Out&& out, const E& x, const softmax_options& options = {})
 {
-    detail::softmax_into(out, x, options, detail::softmax_output::probabilities);
+    detail::softmax_into<detail::softmax_output::probabilities>(out, x, options);
 }
 
 /// softmax of x along options.axis as a new array of x's shape, element type and kind. See softmax_into.
@@ -114,7 +114,7 @@ template <class Out, detail::tensor E>
     requires detail::in_memory<Out>
 void log_softmax_into(Out&& out, const E& x, const softmax_options& options = {})
 {
-    detail::softmax_into(out, x, options, detail::softmax_output::logarithms);
+    detail::softmax_into<detail::softmax_output::logarithms>(out, x, options);
 }
 
 /// log_softmax of x along options.axis as a new array of x's shape, element type and kind. See log_softmax_into.
@@ -154,7 +154,7 @@ void logsumexp_into(Out&& out, const E& x, const softmax_options& options = {})
                           "that of x without the axis");
     detail::require_distinct_elements(detail::view_of(out));
     detail::require_apart(out, x, "x");
-    detail::run_softmax(in.view(), result.view(), axis, options.temperature, detail::softmax_output::logsumexp);
+    detail::run_softmax<detail::softmax_output::logsumexp>(in.view(), result.view(), axis, options.temperature);
     result.commit();
 }
 

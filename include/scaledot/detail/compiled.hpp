@@ -124,7 +124,7 @@ struct softmax_call {
     array<void> y;
     std::size_t axis;
     double temperature;
-    int output; ///< detail::softmax_output
+    int output; ///< kernel::softmax_output
     thread_source threads;
 };
 

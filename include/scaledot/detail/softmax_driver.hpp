@@ -102,18 +102,18 @@ private:
     bool along_;
 };
 
-/// What a softmax writes for each logit, or one number for each row.
-enum class softmax_output { probabilities, logarithms, logsumexp };
+using kernel::softmax_output;
 
 /// Groups of rows of one call, in the form their kernel takes them.
-template <class Arch, class S, class R, class Temperature>
+template <class Arch, softmax_output Output, class S, class R, class Temperature>
 class softmax_worker {
+    using enum softmax_output;
     using T = arithmetic_t<S, R>;
     static constexpr std::size_t width = kernel::lanes<Arch, T>;
 
 public:
-    softmax_worker(const softmax_layout<S, R>& layout, softmax_output output, const Temperature& temperature)
-        : layout_(layout), output_(output), temperature_(temperature)
+    softmax_worker(const softmax_layout<S, R>& layout, const Temperature& temperature)
+        : layout_(layout), temperature_(temperature)
     {
         const std::size_t length = std::max<std::size_t>(layout.length(), 1);
         constexpr std::size_t most = scratch_bytes / sizeof(T);
@@ -122,10 +122,10 @@ public:
                      layout.input(0, 0) != static_cast<const void*>(layout.output(0, 0));
         if (is_long()) {
             group_ = 1;
-            scratch_ = output == softmax_output::probabilities && length <= most ? length + page / sizeof(T) : 0;
+            scratch_ = Output == probabilities && length <= most ? length + page / sizeof(T) : 0;
         } else if (layout.along() && length >= shortest_along) {
             group_ = std::clamp<std::size_t>(near_bytes / sizeof(T) / length, 1, width);
-            const bool keeps = output == softmax_output::probabilities && (streaming_ || !std::is_same_v<R, T>);
+            const bool keeps = Output == probabilities && (streaming_ || !std::is_same_v<R, T>);
             scratch_ = keeps && group_ * length <= most ? group_ * length : 0;
         } else {
             const std::size_t vectors =
@@ -182,7 +182,7 @@ private:
     {
         const auto off = reinterpret_cast<std::uintptr_t>(layout_.output(0, 0)) % kernel::alignment_of<Arch> +
                          static_cast<std::size_t>(layout_.output_stride()) * sizeof(R) % kernel::alignment_of<Arch>;
-        if (output_ == softmax_output::probabilities) {
+        if (Output == probabilities) {
             return off != 0 ? long_bytes : long_bytes / 4;
         }
         return off != 0 ? long_bytes / 2 : 0;
@@ -205,17 +205,10 @@ private:
     {
         const auto input = [&](std::size_t row) { return layout_.input(row / per_line_, row % per_line_); };
         T* const kept = scratch_ ? scratch + lines_apart(input(begin), scratch) : nullptr;
-        kernel::softmax_long<Arch, T, S, R, Temperature> rows(layout_.length(), temperature_, kept, streaming_);
+        kernel::softmax_long<Arch, Output, T, S, R, Temperature> rows(layout_.length(), temperature_, kept, streaming_);
         for (std::size_t i = begin; i < end; ++i) {
             const S* const next = input(std::min(i + 1, end - 1));
-            R* const y = layout_.output(i / per_line_, i % per_line_);
-            if (output_ == softmax_output::probabilities) {
-                rows.probabilities(input(i), y, next);
-            } else if (output_ == softmax_output::logarithms) {
-                rows.logarithms(input(i), y, next);
-            } else {
-                rows.logsumexp(input(i), y, next);
-            }
+            rows.run(input(i), layout_.output(i / per_line_, i % per_line_), next);
         }
         if (streaming_) {
             kernel::fence_stream();
@@ -226,7 +219,7 @@ private:
     {
         kernel::softmax_along<Arch, T, S> group({x, layout_.input_stride(), rows, layout_.length()},
                                                 temperature_.scale);
-        if (output_ == softmax_output::probabilities) {
+        if constexpr (Output == probabilities) {
             kernel::kept_weights<T> kept;
             if (scratch_) {
                 kept = {scratch, static_cast<std::ptrdiff_t>(layout_.length())};
@@ -234,7 +227,7 @@ private:
                 kept = {y, layout_.output_stride()};
             }
             group.probabilities(y, layout_.output_stride(), kept, streaming_);
-        } else if (output_ == softmax_output::logarithms) {
+        } else if constexpr (Output == logarithms) {
             group.logarithms(temperature_, y, layout_.output_stride(), streaming_);
         } else {
             group.logsumexp(temperature_.value, y, layout_.output_stride());
@@ -246,7 +239,7 @@ private:
         const softmax_tile<Arch, T> tile(scratch, width, layout_.length());
         tile.load_rows(x, layout_.input_stride(), rows);
         finish(tile.column(0), x, layout_.input_stride(), 1, y, layout_.output_stride(), rows);
-        if (output_ != softmax_output::logsumexp) {
+        if (Output != logsumexp) {
             tile.store_rows(y, layout_.output_stride(), rows);
         }
     }
@@ -270,7 +263,7 @@ private:
                 finish(column, in, layout_.input_stride(), step, out, layout_.output_stride(), count);
             }
         }
-        if (scratch_ && output_ != softmax_output::logsumexp) {
+        if (scratch_ && Output != logsumexp) {
             tile.store_columns(y, layout_.output_step(), layout_.output_stride(), rows);
         }
     }
@@ -280,9 +273,9 @@ private:
                 std::ptrdiff_t output_stride, std::size_t rows) const
     {
         kernel::softmax_lanes<Arch, T, Column> lanes(column, layout_.length(), temperature_.scale);
-        if (output_ == softmax_output::probabilities) {
+        if constexpr (Output == probabilities) {
             lanes.probabilities();
-        } else if (output_ == softmax_output::logarithms) {
+        } else if constexpr (Output == logarithms) {
             lanes.logarithms(temperature_);
         } else {
             lanes.logsumexp(temperature_.value, y, output_stride, rows, [&](std::size_t row) {
@@ -293,7 +286,6 @@ private:
     }
 
     const softmax_layout<S, R>& layout_;
-    softmax_output output_;
     const Temperature& temperature_;
     std::size_t group_;
     std::size_t scratch_;
@@ -307,8 +299,8 @@ inline bool is_limit(double temperature)
 }
 
 /// The rows at temperature 0 and infinity, one after another.
-template <class S, class R>
-void run_limits(const softmax_layout<S, R>& layout, bool cold, softmax_output output)
+template <softmax_output Output, class S, class R>
+void run_limits(const softmax_layout<S, R>& layout, bool cold)
 {
     using T = arithmetic_t<S, R>;
     const std::size_t per_line = layout.rows_per_line();
@@ -318,23 +310,23 @@ void run_limits(const softmax_layout<S, R>& layout, bool cold, softmax_output ou
         for (std::size_t row = begin; row < end; ++row) {
             const S* const x = layout.input(row / per_line, row % per_line);
             R* const y = layout.output(row / per_line, row % per_line);
-            if (output == softmax_output::logsumexp) {
+            if constexpr (Output == softmax_output::logsumexp) {
                 *y = kernel::to_storage<R>(kernel::logsumexp_limit<T>(x, layout.length(), layout.input_step(), cold));
             } else {
                 kernel::softmax_limit_row<T>(x, y, layout.length(), layout.input_step(), layout.output_step(), cold,
-                                             output == softmax_output::probabilities
-                                                 ? kernel::softmax_result::probabilities
-                                                 : kernel::softmax_result::logarithms);
+                                             Output);
             }
         }
     });
 }
 
-/// Calls rows(temperature) with the form of a positive, finite temperature that suits its value.
-template <class T, class Rows>
+/// Calls rows(temperature) with the form of a positive, finite temperature that suits its value and what it is for.
+template <class T, softmax_output Output, class Rows>
 void with_temperature(double temperature, Rows&& rows)
 {
-    if (temperature == 1.0) {
+    if constexpr (Output != softmax_output::logarithms) {
+        rows(kernel::weighing_temperature<T>(temperature));
+    } else if (temperature == 1.0) {
         rows(kernel::unit_temperature<T>{});
     } else if (temperature >= 0x1p-40 && temperature <= 0x1p39) {
         rows(kernel::moderate_temperature<T>(temperature));
@@ -344,20 +336,19 @@ void with_temperature(double temperature, Rows&& rows)
 }
 
 /// The softmax of x along an axis, or its logarithms, or logsumexp, with the kernels of Arch.
-template <class Arch, class S, class R>
-void drive_softmax(const strided_view<const S>& x, const strided_view<R>& y, std::size_t axis, double temperature,
-                   softmax_output output)
+template <class Arch, softmax_output Output, class S, class R>
+void drive_softmax(const strided_view<const S>& x, const strided_view<R>& y, std::size_t axis, double temperature)
 {
     using T = arithmetic_t<S, R>;
     const softmax_layout<S, R> layout(x, y, axis);
     // Without logits, and for the share of a single one, the temperature does not matter.
-    const bool is_trivial = layout.length() == 0 || (layout.length() == 1 && output != softmax_output::logsumexp);
+    const bool is_trivial = layout.length() == 0 || (layout.length() == 1 && Output != softmax_output::logsumexp);
     if (is_limit(temperature) || is_trivial) {
-        run_limits(layout, temperature == 0.0, output);
+        run_limits<Output>(layout, temperature == 0.0);
         return;
     }
-    with_temperature<T>(temperature, [&]<class Temperature>(const Temperature& form) {
-        const softmax_worker<Arch, S, R, Temperature> worker(layout, output, form);
+    with_temperature<T, Output>(temperature, [&]<class Temperature>(const Temperature& form) {
+        const softmax_worker<Arch, Output, S, R, Temperature> worker(layout, form);
         constexpr double operations_per_logit = 24;
         const double rows_per_group = static_cast<double>(layout.lines() * layout.rows_per_line()) /
                                       static_cast<double>(std::max<std::size_t>(worker.groups(), 1));

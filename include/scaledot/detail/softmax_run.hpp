@@ -14,15 +14,14 @@
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
 /// A softmax with the widest kernels there are.
-template <class S, class R>
-void run_softmax(const strided_view<const S>& x, const strided_view<R>& y, std::size_t axis, double temperature,
-                 softmax_output output)
+template <softmax_output Output, class S, class R>
+void run_softmax(const strided_view<const S>& x, const strided_view<R>& y, std::size_t axis, double temperature)
 {
     if constexpr (softmax_is_compiled<S, R>) {
         compiled::selected_kernels().softmax(
-            {array_of(x), array_of(y), axis, temperature, static_cast<int>(output), threads_of_caller()});
+            {array_of(x), array_of(y), axis, temperature, static_cast<int>(Output), threads_of_caller()});
     } else {
-        drive_softmax<native_architecture>(x, y, axis, temperature, output);
+        drive_softmax<native_architecture, Output>(x, y, axis, temperature);
     }
 }
 

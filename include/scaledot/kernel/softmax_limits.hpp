@@ -15,7 +15,8 @@
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
-enum class softmax_result { probabilities, logarithms };
+/// What a softmax writes for each logit, or one number for each row.
+enum class softmax_output { probabilities, logarithms, logsumexp };
 
 /// What decides a row's limit: NaN, +inf, how many logits are above -inf, the maximum and how often it occurs.
 template <class T>
@@ -53,12 +54,12 @@ limit_census<T> take_census(const S* x, std::size_t length, std::ptrdiff_t step)
 /// softmax (or its logarithm) of one row at T = 0 (equal shares for all maxima) or T = inf (for all logits above -inf).
 template <class T, class S, class R>
 void softmax_limit_row(const S* x, R* y, std::size_t length, std::ptrdiff_t input_step, std::ptrdiff_t output_step,
-                       bool cold, softmax_result kind)
+                       bool cold, softmax_output output)
 {
     const auto census = take_census<T>(x, length, input_step);
     const bool poisoned = census.has_nan || census.has_infinity || census.finite == 0;
     const std::size_t sharing = poisoned ? 1 : cold ? census.largest : census.finite;
-    const bool logarithm = kind == softmax_result::logarithms;
+    const bool logarithm = output == softmax_output::logarithms;
     const auto sharers = static_cast<double>(sharing);
     const double ln_share = sharing == 1 ? 0.0 : -std::log(sharers); // not -0
     const T share = static_cast<T>(logarithm ? ln_share : 1.0 / sharers);

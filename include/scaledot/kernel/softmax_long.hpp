@@ -92,8 +92,9 @@ private:
     batch<Arch, T> late_{};
 };
 
-/// Rows of `length` contiguous logits, with memory `kept` for as many weights; without it weights are computed twice.
-template <class Arch, class T, class S, class R, class Temperature>
+/// Rows of `length` contiguous logits, with memory `kept` for as many weights, which probabilities are made of; without
+/// it they are computed twice.
+template <class Arch, softmax_output Output, class T, class S, class R, class Temperature>
 class softmax_long {
     using B = batch<Arch, T>;
     using I = typename weight_frame<B>::I;
@@ -108,43 +109,30 @@ public:
     softmax_long(const softmax_long&) = delete;
     softmax_long& operator=(const softmax_long&) = delete;
 
-    /// y may be x, and is written when the next row is begun. `next` is that row, or x: it is fetched meanwhile.
-    void probabilities(const S* x, R* y, const S* next)
+    /// y may be x, and is written when the next row is begun, or at the end; that of logsumexp at once. `next` is that
+    /// row, or x: it is fetched meanwhile.
+    void run(const S* x, R* y, const S* next)
     {
-        const auto found = begin(x, next, kept_);
-        if (found.poisoned) {
+        const found_row found = begin(x, next);
+        if constexpr (Output == softmax_output::logsumexp) {
+            store_logsumexp<Arch, T>(y, 1, 1, found.maximum, temperature_.value, minus_logarithm(x, found));
+            if (found.poisoned) {
+                *y = to_storage<R>(logsumexp_of_poisoned<T>(x, length_, 1));
+            }
+        } else if (found.poisoned) {
             std::fill_n(y, length_, to_storage<R>(quiet_nan<T>()));
-            return;
-        }
-        const auto inverse = inverse_of_sum(pair<B>{B(found.sum.high), B(found.sum.low)});
-        waiting_ = {kept_ ? what::shares : what::weights, x, y, found.frame, found.maximum, inverse};
-    }
-
-    void logarithms(const S* x, R* y, const S* next)
-    {
-        const auto found = begin(x, next, nullptr);
-        if (found.poisoned) {
-            std::fill_n(y, length_, to_storage<R>(quiet_nan<T>()));
-            return;
-        }
-        waiting_ = {what::logarithms, x, y, found.frame, found.maximum, minus_logarithm(x, found)};
-    }
-
-    void logsumexp(const S* x, R* y, const S* next)
-    {
-        const auto found = begin(x, next, nullptr);
-        store_logsumexp<Arch, T>(y, 1, 1, found.maximum, temperature_.value, minus_logarithm(x, found));
-        if (found.poisoned) {
-            *y = to_storage<R>(logsumexp_of_poisoned<T>(x, length_, 1));
+        } else if constexpr (Output == softmax_output::probabilities) {
+            const auto inverse = inverse_of_sum(pair<B>{B(found.sum.high), B(found.sum.low)});
+            waiting_ = {true, x, y, found.frame, found.maximum, inverse};
+        } else {
+            waiting_ = {true, x, y, found.frame, found.maximum, minus_logarithm(x, found)};
         }
     }
 
 private:
-    /// What a row waits for: its weights to be scaled, to be computed again and scaled, its logarithms.
-    enum class what { nothing, shares, weights, logarithms };
-
+    /// A row that is to be written.
     struct waiting_row {
-        what for_what = what::nothing;
+        bool exists = false;
         const S* x;
         R* y;
         weight_frame<B> frame;
@@ -165,7 +153,7 @@ private:
         return count == width ? load_vector<Arch, T>(x) : load_partial<Arch, T>(x, count, to_arithmetic<T>(x[0]));
     }
 
-    found_row begin(const S* x, const S* next, T* kept)
+    found_row begin(const S* x, const S* next)
     {
         const std::size_t whole = length_ / width;
         auto range = find_range<B>(
@@ -181,18 +169,22 @@ private:
             [](const B& a, const B& b) __attribute__((always_inline)) { return smaller_below_zero(a, b); }));
         found.frame = frame_of(found.maximum, lowest, temperature_.scale);
         const bool plain = xsimd::all(found.frame.plain == B(1));
-        const bool waiting_is_plain = xsimd::all(waiting_.frame.plain == B(1));
-        pair<B> sum;
-        if (plain && waiting_.for_what == what::shares && waiting_is_plain) {
-            sum = add<true>(x, next, kept, found.frame, shares<true>());
-        } else if (plain && waiting_.for_what == what::logarithms) {
-            sum = add<true>(x, next, kept, found.frame, logarithms_of_waiting());
-        } else {
+        const auto add_beside = [&](const auto& value) { return add<true>(x, next, found.frame, value); };
+        const auto add_alone = [&] {
             finish();
             const auto none = [](std::size_t, std::size_t) { return B(0); };
-            sum = plain ? add<true>(x, next, kept, found.frame, none) : add<false>(x, next, kept, found.frame, none);
+            return plain ? add<true>(x, next, found.frame, none) : add<false>(x, next, found.frame, none);
+        };
+        pair<B> sum;
+        if constexpr (Output == softmax_output::probabilities) {
+            const bool beside = plain && waiting_.exists && kept_ && xsimd::all(waiting_.frame.plain == B(1));
+            sum = beside ? add_beside(shares<true>()) : add_alone();
+        } else if constexpr (Output == softmax_output::logarithms) {
+            sum = plain && waiting_.exists ? add_beside(logarithms_of_waiting()) : add_alone();
+        } else {
+            sum = add_alone();
         }
-        waiting_.for_what = what::nothing;
+        waiting_.exists = false;
         found.sum = reduce(sum);
         found.poisoned = xsimd::any(poison_of(found.maximum, B(found.sum.high + found.sum.low)) != I(0));
         return found;
@@ -200,10 +192,10 @@ private:
 
     /// Sums the weights of a row and keeps them, and writes the waiting row.
     template <bool Plain, class Value>
-    pair<B> add(const S* x, const S* next, T* kept, const weight_frame<B>& frame, const Value& value)
+    pair<B> add(const S* x, const S* next, const weight_frame<B>& frame, const Value& value)
     {
-        const bool writes = waiting_.for_what != what::nothing;
-        row_writer<Arch, T, R, Value> beside(waiting_.y, writes ? length_ : 0, streaming_, value);
+        row_writer<Arch, T, R, Value> beside(waiting_.y, waiting_.exists ? length_ : 0, streaming_, value);
+        T* const kept = Output == softmax_output::probabilities ? kept_ : nullptr;
         const weigher<B, Plain> weigh(frame, temperature_.scale);
         const auto load = [&](std::size_t i) __attribute__((always_inline))
         {
@@ -267,18 +259,23 @@ private:
     /// Writes the waiting row.
     void finish()
     {
+        if (!waiting_.exists) {
+            return;
+        }
         const auto write = [&](const auto& value) {
             row_writer<Arch, T, R, std::decay_t<decltype(value)>>(waiting_.y, length_, streaming_, value).finish(0);
         };
-        const bool plain = xsimd::all(waiting_.frame.plain == B(1));
-        if (waiting_.for_what == what::shares) {
-            plain ? write(shares<true>()) : write(shares<false>());
-        } else if (waiting_.for_what == what::weights) {
-            plain ? write(shares_of_logits<true>()) : write(shares_of_logits<false>());
-        } else if (waiting_.for_what == what::logarithms) {
+        if constexpr (Output == softmax_output::probabilities) {
+            const bool plain = xsimd::all(waiting_.frame.plain == B(1));
+            if (kept_) {
+                plain ? write(shares<true>()) : write(shares<false>());
+            } else {
+                plain ? write(shares_of_logits<true>()) : write(shares_of_logits<false>());
+            }
+        } else if constexpr (Output == softmax_output::logarithms) {
             write(logarithms_of_waiting());
         }
-        waiting_.for_what = what::nothing;
+        waiting_.exists = false;
     }
 
     pair<B> minus_logarithm(const S* x, const found_row& found) const

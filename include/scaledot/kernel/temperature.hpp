@@ -36,6 +36,15 @@ template <class B>
     return xsimd::select(barrier(x) < B(std::numeric_limits<typename B::value_type>::lowest()), x, result);
 }
 
+/// What weights and their sums need of any T; the others below make logarithms as well.
+template <class T>
+struct weighing_temperature {
+    double value;
+    exponent_scale<T> scale;
+
+    explicit weighing_temperature(double temperature) : value(temperature), scale(temperature) {}
+};
+
 /// T = 1.
 template <class T>
 struct unit_temperature {

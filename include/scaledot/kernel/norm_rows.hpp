@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// layer_norm and rms_norm of rows of float, half and bfloat16 at the speed of memory, for machines with fused
-// multiply-add: from sums in double (kernel/row_sums.hpp) what several rows at once are normalised with in float, and
-// the pass that does. A row whose numbers would not make this exact enough is told, and left to kernel/norm.hpp.
-// docs/numerics.md#layer_norm derives the conditions and the bound.
+// layer_norm and rms_norm of rows at the speed of memory, for machines with fused multiply-add: what several rows of
+// float, half or bfloat16 at once are normalised with in float, from sums in double (kernel/row_sums.hpp), and the pass
+// that does, also in double (kernel/double_rows.hpp). A row whose numbers would not make this exact enough is told, and
+// left to kernel/norm.hpp. docs/numerics.md#layer_norm derives the conditions and the bound.
 #ifndef SCALEDOT_KERNEL_NORM_ROWS_HPP
 #define SCALEDOT_KERNEL_NORM_ROWS_HPP
 

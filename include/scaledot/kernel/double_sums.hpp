@@ -92,7 +92,7 @@ public:
 
     [[gnu::always_inline]] bool has_step() const { return i_ + step_size <= count_; }
 
-    [[gnu::always_inline]] void step()
+    void step()
     {
         if constexpr (Ahead) {
             constexpr std::size_t bytes = step_size * sizeof(S);

@@ -130,6 +130,29 @@ TEST_CASE_TEMPLATE("layer_norm: the bound holds for rows of 10^5 and 10^6 elemen
     }
 }
 
+TEST_CASE(
+    "layer_norm: the bound holds, and statistics are rounded once, however many deviations the mean of doubles is")
+{
+    for (const std::size_t length : {std::size_t{3}, std::size_t{8}, std::size_t{61}, std::size_t{300}}) {
+        const auto gamma = gaussian<double>(length, 0, 1, 1);
+        const xt::xtensor<double, 1> none = xt::zeros<double>({length});
+        for (double mean = 1; mean < 1e9; mean *= 5) {
+            for (const double size : {1e-70, 1.0, 1e70}) {
+                CAPTURE(length);
+                CAPTURE(mean);
+                CAPTURE(size);
+                const auto x = gaussian<double>(length, mean * size, size, 4);
+                const auto result = sd::layer_norm_with_statistics(x, gamma, {.epsilon = 0.0});
+                CHECK(worst_error(result.output, x, gamma, none, 0) <= sd::layer_norm_max_ulp);
+                const exact_moments exact(x, 0);
+                CHECK(error_in_ulp<double>(result.mean(0), exact.mean, exact.mean) <= 0.5001);
+                CHECK(error_in_ulp<double>(result.inverse_standard_deviation(0), exact.inverse, exact.inverse) <=
+                      0.5001);
+            }
+        }
+    }
+}
+
 TEST_CASE("layer_norm: x, gamma, beta and out may each have an element type of their own")
 {
     const auto x = gaussian<xtl::half_float>(77, 3, 2, 1);
@@ -266,6 +289,50 @@ TEST_CASE("layer_norm: no bit depends on the alignment, the row's position or th
     }
 }
 
+TEST_CASE("layer_norm: a row of doubles has the same bits whatever its neighbours, and wherever it lies")
+{
+    for (const std::size_t length : lengths_around_vectors()) {
+        const auto kinds = hurtful_rows<double>(length);
+        const std::size_t rows = 2 * kinds.size() + 2;
+        xt::xtensor<double, 2> x = xt::xtensor<double, 2>::from_shape({rows, length});
+        for (std::size_t r = 0; r < rows; ++r) {
+            xt::view(x, r, xt::all()) = kinds[r % kinds.size()].values;
+        }
+        x(rows - 1, 0) = sd::kernel::quiet_nan<double>();
+        x(rows - 2, length - 1) = sd::kernel::infinity<double>;
+        const auto gamma = gaussian<double>(length, 0, 1, 4);
+        const auto beta = gaussian<double>(length, 0, 1, 5);
+        const auto whole = sd::layer_norm_with_statistics(x, gamma, beta);
+        CHECK(is_nan(whole.output(rows - 1, length - 1)));
+        CHECK(is_nan(whole.output(rows - 2, 0)));
+        CAPTURE(length);
+        const auto row_of = [](const auto& y, std::size_t r) {
+            return xt::xtensor<double, 1>(xt::view(y, r, xt::all()));
+        };
+        for (std::size_t r = 0; r < rows - 2; ++r) {
+            const auto alone = sd::layer_norm_with_statistics(row_of(x, r), gamma, beta);
+            CHECK(same_bits(alone.output, row_of(whole.output, r)));
+            CHECK(same_bits(alone.mean, row_of(whole.mean, r)));
+            CHECK(same_bits(alone.inverse_standard_deviation, row_of(whole.inverse_standard_deviation, r)));
+        }
+        const auto check = [&](const xt::xtensor<double, 2>& y, std::size_t first, bool backwards) {
+            for (std::size_t i = 0; i < y.shape(0); ++i) {
+                const std::size_t r = backwards ? rows - 1 - i : first + i;
+                CHECK((r >= rows - 2 || same_bits(row_of(y, i), row_of(whole.output, r))));
+            }
+        };
+        check(sd::layer_norm(xt::view(x, xt::range(3, rows), xt::all()), gamma, beta), 3, false);
+        check(sd::layer_norm(xt::view(x, xt::range(rows - 1, xt::placeholders::_, -1), xt::all()), gamma, beta), 0,
+              true);
+        xt::xtensor<double, 3> apart = xt::zeros<double>({std::size_t{2}, rows, length + 3});
+        auto part = xt::view(apart, xt::all(), xt::range(0, rows - 3), xt::range(1, length + 1));
+        part = xt::view(x, xt::newaxis(), xt::range(0, rows - 3), xt::all());
+        sd::layer_norm_into(part, part, gamma, beta);
+        check(xt::view(part, 0, xt::all(), xt::all()), 0, false);
+        check(xt::view(part, 1, xt::all(), xt::all()), 0, false);
+    }
+}
+
 TEST_CASE_TEMPLATE("layer_norm: a row has the same bits in an array so large that it is written past the caches", T,
                    float, double, sd::bfloat16)
 {
@@ -321,7 +388,8 @@ TEST_CASE_TEMPLATE("layer_norm: NaN or infinity spoils its row and no other", T,
 TEST_CASE_TEMPLATE("layer_norm: a constant row is beta, and NaN when epsilon is 0", T, float, double, xtl::half_float,
                    sd::bfloat16)
 {
-    for (const std::size_t length : {std::size_t{1}, std::size_t{7}, std::size_t{768}, std::size_t{100'000}}) {
+    for (const std::size_t length :
+         {std::size_t{1}, std::size_t{7}, std::size_t{49}, std::size_t{768}, std::size_t{100'000}}) {
         for (const double value : {0.0, 0.1, -3.3, 1e4}) {
             const T element = from_double<T>(value);
             const xt::xtensor<T, 1> x = xt::xtensor<T, 1>({length}, element);
@@ -331,6 +399,10 @@ TEST_CASE_TEMPLATE("layer_norm: a constant row is beta, and NaN when epsilon is 
             CAPTURE(value);
             const auto y = sd::layer_norm(x, gamma, beta);
             CHECK(std::equal(y.begin(), y.end(), beta.begin(), [](T a, T b) { return as_double(a) == as_double(b); }));
+            if constexpr (std::is_same_v<T, double>) {
+                const auto bare = sd::layer_norm(x);
+                CHECK(std::all_of(bare.begin(), bare.end(), [](T a) { return a == 0; }));
+            }
             const auto result = sd::layer_norm_with_statistics(x, {.epsilon = 0.0});
             CHECK(std::all_of(result.output.begin(), result.output.end(), [](T a) { return is_nan(as_double(a)); }));
             CHECK(static_cast<double>(result.mean(0)) == as_double(element));

@@ -104,6 +104,29 @@ TEST_CASE_TEMPLATE("rms_norm: the bound holds for a row of 10^6 elements", T, fl
     CHECK(worst_error(sd::rms_norm(x, gamma), x, gamma, 1e-5) <= sd::rms_norm_max_ulp);
 }
 
+TEST_CASE("rms_norm: a row of doubles has the same bits whatever its neighbours, and wherever it lies")
+{
+    for (std::size_t length = 1; length <= 70; ++length) {
+        const auto kinds = hurtful_rows<double>(length);
+        const std::size_t rows = kinds.size() + 5;
+        xt::xtensor<double, 2> x = xt::xtensor<double, 2>::from_shape({rows, length + 1});
+        for (std::size_t r = 0; r < rows; ++r) {
+            xt::view(x, r, xt::range(0, length)) = kinds[r % kinds.size()].values;
+        }
+        x(kinds.size(), length / 2) = sd::kernel::quiet_nan<double>();
+        const auto gamma = gaussian<double>(length, 0, 1, 4);
+        const auto y = sd::rms_norm(xt::view(x, xt::all(), xt::range(0, length)), gamma);
+        CAPTURE(length);
+        CHECK(is_nan(y(kinds.size(), 0)));
+        for (std::size_t r = 0; r < rows; ++r) {
+            if (r != kinds.size()) {
+                const xt::xtensor<double, 1> alone = xt::view(x, r, xt::range(0, length));
+                CHECK(same_bits(sd::rms_norm(alone, gamma), xt::xtensor<double, 1>(xt::view(y, r, xt::all()))));
+            }
+        }
+    }
+}
+
 TEST_CASE("rms_norm: epsilon counts where the mean square is small, and neither overflows")
 {
     const xt::xtensor<double, 1> ones = xt::ones<double>({19});

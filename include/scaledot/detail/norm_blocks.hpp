@@ -111,6 +111,9 @@ public:
         }
     }
 
+    /// Whether all distances between blocks that follow one another are the same.
+    bool even() const { return even_; }
+
     [[gnu::always_inline]] T* operator()(std::size_t block) const
     {
         return view_.data + (even_ ? static_cast<std::ptrdiff_t>(block) * distance_ : offset_of(view_, block, inner_));

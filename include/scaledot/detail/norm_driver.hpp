@@ -37,11 +37,11 @@ void drive_norm(const strided_view<O>& out, const strided_view<const S>& x, cons
     const std::size_t blocks = element_count(shape_vector(x.shape.begin(), first_inner));
     const double operations = static_cast<double>(count) * static_cast<double>(length) * operations_per_element;
     const bool large = blocks * count * length * (sizeof(S) + sizeof(O)) > kernel::cached_bytes;
-    if constexpr (!pairs && kernel::fused<kernel::batch<Arch, float>>) {
+    if constexpr (kernel::fused<kernel::batch<Arch, T>>) {
         if (count == 1 && length > 0) {
             const auto* first_gamma = segment_of(gamma, segments, 0);
             const auto* first_beta = segment_of(beta, segments, 0);
-            const row_normalizer<Arch, Kind, O, S, std::remove_cvref_t<decltype(*first_gamma)>,
+            const row_normalizer<Arch, Kind, T, O, S, std::remove_cvref_t<decltype(*first_gamma)>,
                                  std::remove_cvref_t<decltype(*first_beta)>, Report>
                 rows(out, x, first_gamma, first_beta, segments, inner, epsilon, report);
             run_ranges(blocks, part_count(blocks, operations),

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Contiguous rows through kernel/norm_rows.hpp: in groups, one of which is written while the next is summed.
+// Contiguous rows through kernel/norm_rows.hpp and kernel/double_rows.hpp: in groups, one of which is written while the
+// next is summed, or, where rows are too short for that to pay, one after the other.
 #ifndef SCALEDOT_DETAIL_NORM_ROWS_DRIVER_HPP
 #define SCALEDOT_DETAIL_NORM_ROWS_DRIVER_HPP
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/norm_blocks.hpp>
 #include <scaledot/detail/view.hpp>
+#include <scaledot/kernel/double_rows.hpp>
 #include <scaledot/kernel/norm.hpp>
 #include <scaledot/kernel/norm_rows.hpp>
 #include <scaledot/kernel/row_sums.hpp>
@@ -18,11 +20,13 @@
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
-/// One array of rows to normalise: where row i is in x and out, and the parameters.
-template <class Arch, norm_kind Kind, class O, class S, class G, class B, class Report>
+/// One array of rows to normalise with arithmetic of T: where row i is in x and out, and the parameters.
+template <class Arch, norm_kind Kind, class T, class O, class S, class G, class B, class Report>
 class row_normalizer {
 public:
     static constexpr bool centred = Kind == norm_kind::centred;
+    static constexpr bool pairs = std::is_same_v<T, double>;
+    static constexpr bool reported = !std::is_same_v<Report, no_report>;
 
     row_normalizer(const strided_view<O>& out, const strided_view<const S>& x, const G* gamma, const B* beta,
                    const norm_segments& segments, std::size_t inner, double epsilon, const Report& report)
@@ -34,20 +38,68 @@ public:
     void run(std::size_t begin, std::size_t end, bool large) const
     {
         using enum kernel::store_kind;
-        using enum kernel::join_kind;
-        const bool short_rows = segments_.length() <= 2048;
         if (large) {
-            short_rows ? run_as<streamed, plain>(begin, end) : run_as<streamed, paired>(begin, end);
+            run_to<streamed>(begin, end);
+            kernel::fence_stream();
         } else {
-            short_rows ? run_as<cached, plain>(begin, end) : run_as<cached, paired>(begin, end);
+            run_to<cached>(begin, end);
         }
     }
 
 private:
-    using group_of_sums = std::array<kernel::row_sums<Arch>, kernel::lanes<Arch, double>>;
+    static constexpr std::size_t group_size = kernel::lanes<Arch, double>;
+    /// Short rows of doubles are summed a row a lane.
+    static constexpr bool transposed = std::is_same_v<S, double>;
+    static constexpr std::size_t longest_short = transposed ? 64 : 4 * kernel::lanes<Arch, T>;
+
+    using sums_of_row = std::conditional_t<pairs, kernel::double_sums<Arch>, kernel::row_sums<Arch>>;
+    using group_of_sums = std::array<sums_of_row, group_size>;
+    using normalizations =
+        std::conditional_t<pairs, kernel::double_normalizations<Arch>, kernel::row_normalizations<Arch>>;
+
+    template <kernel::store_kind Store, bool Ahead = Store == kernel::store_kind::streamed>
+    using summation = std::conditional_t<pairs, kernel::double_summation<Arch, centred, Ahead, S>,
+                                         kernel::row_summation<Arch, centred, Ahead, S>>;
+
+    static constexpr std::size_t vectors_a_step =
+        summation<kernel::store_kind::cached>::step_size / kernel::lanes<Arch, T>;
 
     template <kernel::store_kind Store>
-    using summation = kernel::row_summation<Arch, centred, Store == kernel::store_kind::streamed, S>;
+    using output = kernel::row_output<Arch, centred, Store, O, S, G, B, T, vectors_a_step>;
+
+    template <kernel::store_kind Store>
+    void run_to(std::size_t begin, std::size_t end) const
+    {
+        using enum kernel::join_kind;
+        const std::size_t length = segments_.length();
+        if (length <= longest_short) {
+            run_short<Store>(begin, end);
+        } else if (pairs || length <= 2048) {
+            run_as<Store, plain>(begin, end);
+        } else {
+            run_as<Store, pairs ? plain : paired>(begin, end);
+        }
+    }
+
+    template <kernel::join_kind Join, class Summation>
+    [[gnu::always_inline]] static sums_of_row finish(Summation& sum)
+    {
+        if constexpr (pairs) {
+            return sum.finish();
+        } else {
+            return sum.template finish<Join>();
+        }
+    }
+
+    template <kernel::join_kind Join>
+    normalizations normalizations_of(const group_of_sums& sums) const
+    {
+        if constexpr (pairs) {
+            return kernel::normalizations_of<Arch, centred>(sums, segments_.length(), epsilon_);
+        } else {
+            return kernel::normalizations_of<Arch, centred, Join>(sums, segments_.length(), epsilon_);
+        }
+    }
 
     /// Rows in groups: one is written while the next is summed.
     template <kernel::store_kind Store, kernel::join_kind Join>
@@ -58,27 +110,66 @@ private:
         // Long rows share the parameters' way from the second-level cache among four, if they fit it.
         const std::size_t fewest = length * sizeof(S) <= 65536 ? 4 : 1;
         const std::size_t together =
-            std::clamp<std::size_t>(bytes_together / (length * sizeof(S)), fewest, kernel::lanes<Arch, double>);
+            std::clamp<std::size_t>(bytes_together / (length * sizeof(S)), std::min(fewest, group_size), group_size);
         group_of_sums sums;
         for (std::size_t r = 0; r < std::min(together, end - begin); ++r) {
-            sums[r] = summation<Store>(source(begin + r), length).template finish<Join>();
+            summation<Store> sum(source(begin + r), length);
+            sums[r] = finish<Join>(sum);
         }
         for (std::size_t row = begin; row < end; row += together) {
-            const auto n = kernel::normalizations_of<Arch, centred, Join>(sums, length, epsilon_);
-            write<Store, Join>(row, std::min(together, end - row), n, sums, end);
+            write<Store, Join>(row, std::min(together, end - row), normalizations_of<Join>(sums), sums, end);
         }
-        if constexpr (Store == kernel::store_kind::streamed) {
-            kernel::fence_stream();
+    }
+
+    template <kernel::store_kind Store>
+    void run_short(std::size_t begin, std::size_t end) const
+    {
+        for (std::size_t first = begin; first < end; first += group_size) {
+            const std::size_t count = std::min(group_size, end - first);
+            const normalizations n = of_short_rows<Store>(first, count);
+            for (std::size_t r = 0; r < count; ++r) {
+                const std::size_t row = first + r;
+                if (n.verdict[r] >= 0) {
+                    report(row, n, r);
+                    output<Store>(target(row), source(row), gamma_, beta_, segments_.length(), n, r).finish();
+                } else {
+                    carefully(row);
+                }
+            }
+        }
+    }
+
+    template <kernel::store_kind Store>
+    [[gnu::always_inline]] normalizations of_short_rows(std::size_t first, std::size_t count) const
+    {
+        const std::size_t length = segments_.length();
+        if constexpr (transposed) {
+            if (count == group_size && source.even()) {
+                return kernel::normalizations_of_short_rows<Arch, centred>(
+                    source(first), source(first + 1) - source(first), length, epsilon_);
+            }
+            std::array<double, group_size * longest_short> rows;
+            for (std::size_t r = 0; r < group_size; ++r) {
+                std::copy_n(source(first + std::min(r, count - 1)), length, rows.data() + r * length);
+            }
+            return kernel::normalizations_of_short_rows<Arch, centred>(rows.data(), static_cast<std::ptrdiff_t>(length),
+                                                                       length, epsilon_);
+        } else {
+            group_of_sums sums;
+            for (std::size_t r = 0; r < count; ++r) {
+                summation<Store> sum(source(first + r), length);
+                sums[r] = finish<kernel::join_kind::plain>(sum);
+            }
+            return normalizations_of<kernel::join_kind::plain>(sums);
         }
     }
 
     /// Writes a group of rows, in panels of columns whose parameters stay in the first-level cache, and sums the next.
     template <kernel::store_kind Store, kernel::join_kind Join>
-    void write(std::size_t first, std::size_t count, const kernel::row_normalizations<Arch>& n, group_of_sums& sums,
+    void write(std::size_t first, std::size_t count, const normalizations& n, group_of_sums& sums,
                std::size_t end) const
     {
-        constexpr std::size_t panel = 1024;
-        using output = kernel::row_output<Arch, centred, Store, O, S, G, B>;
+        constexpr std::size_t panel = 4096 / sizeof(T);
         const std::size_t length = segments_.length();
         std::size_t column = 0;
         std::size_t row = 0;
@@ -87,22 +178,22 @@ private:
             summation<Store> sum(source(std::min(next, end - 1)), next < end ? length : 0);
             for (std::size_t part = 0; part < length; part += panel) {
                 if (n.verdict[row] >= 0) {
-                    kernel::write_and_sum(output(target(first + row) + column, source(first + row) + column,
-                                                 gamma_at(column), beta_at(column), std::min(panel, length - column), n,
-                                                 row),
+                    if (column == 0) {
+                        report(first + row, n, row);
+                    }
+                    kernel::write_and_sum(output<Store>(target(first + row) + column, source(first + row) + column,
+                                                        gamma_at(column), beta_at(column),
+                                                        std::min(panel, length - column), n, row),
                                           sum);
                 } else if (column == 0) {
                     carefully(first + row);
-                }
-                if (column == 0 && n.verdict[row] >= 0) {
-                    report_(first + row, exact(n, row));
                 }
                 if (++row == count) {
                     row = 0;
                     column += panel;
                 }
             }
-            sums[r] = sum.template finish<Join>();
+            sums[r] = finish<Join>(sum);
         }
     }
 
@@ -124,20 +215,33 @@ private:
         }
     }
 
-    static kernel::normalization exact(const kernel::row_normalizations<Arch>& n, std::size_t r)
+    /// Reports a row that has not been written yet: it may be written over.
+    void report(std::size_t row, const normalizations& n, std::size_t r) const
     {
         kernel::normalization result;
-        result.unscaled_mean = n.exact_mean[r];
-        result.unscaled_inverse = n.exact_inverse[r];
-        return result;
+        if constexpr (!pairs) {
+            result.unscaled_mean = n.exact_mean[r];
+            result.unscaled_inverse = n.exact_inverse[r];
+        } else if (reported && n.rounded[r] < 0) {
+            result = careful(row);
+        } else {
+            result.unscaled_mean = n.mean[r];
+            result.unscaled_inverse = n.inverse[r];
+        }
+        report_(row, result);
+    }
+
+    kernel::normalization careful(std::size_t row) const
+    {
+        const block_statistics<Arch, Kind, pairs, pairs && reported, S> statistics(x_, segments_, epsilon_);
+        return statistics({source(row)}, 1)[0];
     }
 
     void carefully(std::size_t row) const
     {
-        const block_statistics<Arch, Kind, false, false, S> statistics(x_, segments_, epsilon_);
-        const kernel::normalization n = statistics({source(row)}, 1)[0];
+        const kernel::normalization n = careful(row);
         report_(row, n);
-        kernel::normalize<Arch, false>(target(row), source(row), gamma_, beta_, segments_.length(), n);
+        kernel::normalize<Arch, pairs>(target(row), source(row), gamma_, beta_, segments_.length(), n);
     }
 
     block_places<O> target;

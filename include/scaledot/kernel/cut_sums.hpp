@@ -65,14 +65,18 @@ class cut_sum {
 public:
     static constexpr std::size_t terms = 32;
 
-    [[gnu::always_inline]] explicit cut_sum(double limit) : bias_(3 * terms * limit), high_(bias_), low_(0) {}
+    [[gnu::always_inline]] explicit cut_sum(double limit) : cut_sum(V(3 * terms * limit)) {}
+
+    /// Sums that begin at `bias`, at least three times the magnitude of any of them and of any term: then a term is cut
+    /// at the last digit of the sum so far, wherever that is.
+    [[gnu::always_inline]] explicit cut_sum(const V& bias) : bias_(bias), high_(bias), low_(0) {}
 
     /// Adds a * b, which is less than the limit and, without fused multiply-add, a number.
     [[gnu::always_inline]] void add(const V& a, const V& b)
     {
         if constexpr (fused<V>) {
             const V next = barrier(multiply_add(a, b, high_));
-            low_ = low_ + multiply_add(a, b, V(-barrier(V(next - high_))));
+            low_ = low_ + multiply_add(a, b, barrier(V(high_ - next)));
             high_ = next;
         } else {
             const V term = barrier(V(a * b));

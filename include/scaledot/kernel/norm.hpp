@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The last pass of layer_norm and rms_norm over contiguous elements, and the numbers it needs from the passes before
-// (kernel/moments.hpp, kernel/cut_sums.hpp): for elements of type double, and for those rows of narrower ones that are
-// not kernel/norm_rows.hpp's, in double.
+// (kernel/moments.hpp, kernel/cut_sums.hpp), in double: for what is not kernel/norm_rows.hpp's.
 #ifndef SCALEDOT_KERNEL_NORM_HPP
 #define SCALEDOT_KERNEL_NORM_HPP
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// layer_norm and rms_norm of rows of float, half and bfloat16 at the speed of memory, for machines with fused
-// multiply-add: from sums in double (kernel/row_sums.hpp) what several rows at once are normalised with in float, and
-// the pass that does. A row whose numbers would not make this exact enough is told, and left to kernel/norm.hpp.
-// docs/numerics.md#layer_norm derives the conditions and the bound.
+// layer_norm and rms_norm of rows at the speed of memory, for machines with fused multiply-add: what several rows of
+// float, half or bfloat16 at once are normalised with in float, from sums in double (kernel/row_sums.hpp), and the pass
+// that does, also in double (kernel/double_rows.hpp). A row whose numbers would not make this exact enough is told, and
+// left to kernel/norm.hpp. docs/numerics.md#layer_norm derives the conditions and the bound.
 #ifndef SCALEDOT_KERNEL_NORM_ROWS_HPP
 #define SCALEDOT_KERNEL_NORM_ROWS_HPP
 
@@ -101,22 +101,24 @@ row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lane
     return result;
 }
 
-/// y = ((x - mean) * inverse + offset) * gamma + beta in float, two vectors a step; without Centred mean and offset are
+/// y = ((x - mean) * inverse + offset) * gamma + beta in T, so many vectors a step; without Centred mean and offset are
 /// 0. y may be x itself.
-template <class Arch, bool Centred, store_kind Store, class O, class S, class G, class B>
+template <class Arch, bool Centred, store_kind Store, class O, class S, class G, class B, class T = float,
+          std::size_t Step = 2>
 class row_output {
-    using F = batch<Arch, float>;
+    using F = batch<Arch, T>;
 
 public:
-    static constexpr std::size_t step_size = 2 * F::size;
+    static constexpr std::size_t step_size = Step * F::size;
 
+    template <class Normalizations>
     [[gnu::always_inline]] row_output(O* y, const S* x, const G* gamma, const B* beta, std::size_t count,
-                                      const row_normalizations<Arch>& n, std::size_t row)
+                                      const Normalizations& n, std::size_t row)
         : y_(y), x_(x), gamma_(gamma), beta_(beta), count_(count), mean_(n.mean[row]), offset_(n.offset[row]),
           inverse_(n.inverse[row])
     {
         if constexpr (Store == store_kind::streamed) {
-            const std::size_t over = reinterpret_cast<std::uintptr_t>(y) % streamed_bytes<Arch, float, O> / sizeof(O);
+            const std::size_t over = reinterpret_cast<std::uintptr_t>(y) % streamed_bytes<Arch, T, O> / sizeof(O);
             if (over != 0) {
                 ask_to_write(y + count - 1);
                 some(std::min(F::size - over, count));
@@ -128,8 +130,9 @@ public:
 
     [[gnu::always_inline]] void step()
     {
-        whole();
-        whole();
+        for (std::size_t v = 0; v < Step; ++v) {
+            whole();
+        }
     }
 
     [[gnu::always_inline]] void finish()
@@ -145,12 +148,11 @@ public:
 private:
     [[gnu::always_inline]] void whole()
     {
-        const F z =
-            result([&](const auto* p) __attribute__((always_inline)) { return load_vector<Arch, float>(p + i_); });
+        const F z = result([&](const auto* p) __attribute__((always_inline)) { return load_vector<Arch, T>(p + i_); });
         if constexpr (Store == store_kind::streamed) {
-            stream_vector<Arch, float>(y_ + i_, z);
+            stream_vector<Arch, T>(y_ + i_, z);
         } else {
-            store_vector<Arch, float>(y_ + i_, z);
+            store_vector<Arch, T>(y_ + i_, z);
         }
         i_ += F::size;
     }
@@ -158,8 +160,8 @@ private:
     [[gnu::always_inline]] void some(std::size_t kept)
     {
         const F z =
-            result([&](const auto* p) __attribute__((always_inline)) { return load_first<Arch, float>(p + i_, kept); });
-        store_first<Arch, float>(y_ + i_, kept, z);
+            result([&](const auto* p) __attribute__((always_inline)) { return load_first<Arch, T>(p + i_, kept); });
+        store_first<Arch, T>(y_ + i_, kept, z);
         i_ += kept;
     }
 

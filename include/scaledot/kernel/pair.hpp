@@ -75,7 +75,7 @@ template <class V>
     if constexpr (fused<V> && std::is_floating_point_v<V>) {
         return {product, barrier(std::fma(a, b, -product))};
     } else if constexpr (fused<V>) {
-        return {product, barrier(multiply_add(a, b, V(-product)))};
+        return {product, barrier(multiply_add(a, b, negated(product)))};
     } else {
         const auto split = [](const V& x) {
             const V scaled = barrier(V(x * constant<V>(veltkamp_factor<V>)));

@@ -229,11 +229,18 @@ template <class T, class A>
     return xsimd::fma(a, b, c);
 }
 
+/// -x, which compilers make part of a fused multiply-add; xsimd 8's is a subtraction on 512 bits.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> negated(const xsimd::batch<T, A>& x)
+{
+    return xsimd::batch<T, A>(-x.data);
+}
+
 /// c - a * b
 template <class V>
 [[gnu::always_inline]] inline V negative_multiply_add(const V& a, const V& b, const V& c)
 {
-    return multiply_add(V(-a), b, c);
+    return multiply_add(negated(a), b, c);
 }
 
 /// a / b. With -ffast-math compilers divide floats by an estimate of 1/b, good to as few as 12 bits: there the quotient

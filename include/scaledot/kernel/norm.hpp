@@ -157,9 +157,8 @@ void normalize(O* y, const S* x, const G* gamma, const B* beta, std::size_t coun
         i += kept;
     };
     if constexpr (Store == store_kind::streamed) {
-        const std::size_t over = reinterpret_cast<std::uintptr_t>(y) % streamed_bytes<Arch, double, O> / sizeof(O);
-        if (over != 0) {
-            some(std::min(V::size - over, count));
+        if (const std::size_t before = elements_before_stream<Arch, double>(y)) {
+            some(std::min(before, count));
         }
     }
     for (; i + V::size <= count; i += V::size) {

@@ -118,10 +118,9 @@ public:
           inverse_(n.inverse[row])
     {
         if constexpr (Store == store_kind::streamed) {
-            const std::size_t over = reinterpret_cast<std::uintptr_t>(y) % streamed_bytes<Arch, T, O> / sizeof(O);
-            if (over != 0) {
+            if (const std::size_t before = elements_before_stream<Arch, T>(y)) {
                 ask_to_write(y + count - 1);
-                some(std::min(F::size - over, count));
+                some(std::min(before, count));
             }
         }
     }

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 #include <vector>
 
 namespace sd = scaledot;
@@ -50,20 +51,16 @@ void compare(const Temperature& temperature)
         }
         const std::size_t count = expected.size();
         std::vector<T> kept(length);
-        const auto run_as = [&]<softmax_output Output>(const std::vector<T>& from, std::vector<T>& to,
-                                                       std::size_t shift, T* memory, bool streaming) {
-            softmax_long<arch, Output, T, T, T, Temperature> rows(length, temperature, memory, streaming);
+        const auto run = [&](auto output, const std::vector<T>& from, std::vector<T>& to, std::size_t shift, T* memory,
+                             bool streaming) {
+            softmax_long<arch, output(), T, T, T, Temperature> rows(length, temperature, memory, streaming);
             for (std::size_t row = 0; row < count; ++row) {
                 const std::size_t next = std::min(row + 1, count - 1);
                 rows.run(from.data() + row * length, to.data() + shift + row * length, from.data() + next * length);
             }
         };
-        const auto probabilities = [&](auto&&... arguments) {
-            run_as.template operator()<softmax_output::probabilities>(arguments...);
-        };
-        const auto logarithms = [&](auto&&... arguments) {
-            run_as.template operator()<softmax_output::logarithms>(arguments...);
-        };
+        constexpr std::integral_constant<softmax_output, softmax_output::probabilities> probabilities;
+        constexpr std::integral_constant<softmax_output, softmax_output::logarithms> logarithms;
         const auto all_equal = [&](const std::vector<T>& y, std::size_t shift, auto member) {
             for (std::size_t row = 0; row < count; ++row) {
                 CHECK(equal_bits(y.data() + shift + row * length, (expected[row].*member).data(), length));
@@ -75,22 +72,22 @@ void compare(const Temperature& temperature)
         for (const bool streaming : {false, true}) {
             for (const std::size_t shift : {0u, 1u, 5u}) {
                 std::vector<T> y(x.size() + 8, T(7));
-                probabilities(x, y, shift, kept.data(), streaming);
+                run(probabilities, x, y, shift, kept.data(), streaming);
                 all_equal(y, shift, &softmax_results<T>::probabilities);
-                probabilities(x, y, shift, nullptr, streaming);
+                run(probabilities, x, y, shift, nullptr, streaming);
                 all_equal(y, shift, &softmax_results<T>::probabilities);
-                logarithms(x, y, shift, nullptr, streaming);
+                run(logarithms, x, y, shift, nullptr, streaming);
                 all_equal(y, shift, &softmax_results<T>::logarithms);
             }
         }
         auto y = x;
-        probabilities(y, y, 0, kept.data(), false);
+        run(probabilities, y, y, 0, kept.data(), false);
         all_equal(y, 0, &softmax_results<T>::probabilities);
         y = x;
-        probabilities(y, y, 0, nullptr, false);
+        run(probabilities, y, y, 0, nullptr, false);
         all_equal(y, 0, &softmax_results<T>::probabilities);
         y = x;
-        logarithms(y, y, 0, nullptr, false);
+        run(logarithms, y, y, 0, nullptr, false);
         all_equal(y, 0, &softmax_results<T>::logarithms);
         std::vector<T> lse(count);
         softmax_long<arch, softmax_output::logsumexp, T, T, T, Temperature> rows(length, temperature, nullptr, false);

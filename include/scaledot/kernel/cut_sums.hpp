@@ -76,7 +76,7 @@ public:
     {
         if constexpr (fused<V>) {
             const V next = barrier(multiply_add(a, b, high_));
-            low_ = low_ + multiply_add(a, b, barrier(V(high_ - next)));
+            low_ = low_ + barrier(multiply_add(a, b, barrier(V(high_ - next))));
             high_ = next;
         } else {
             const V term = barrier(V(a * b));

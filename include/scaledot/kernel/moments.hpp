@@ -146,12 +146,15 @@ void accumulate_squares(const S* x, std::size_t count, const centre& c, pair<bat
     }
 }
 
-/// sum / count, correctly to about 100 bits.
+/// sum / count, correctly to about 100 bits, and exactly where it is a double: with -ffast-math a division may be a
+/// product with an inverse, so both quotients are corrected by what they leave.
 inline pair<double> divide(const pair<double>& sum, double count)
 {
     const double high = barrier(sum.high / count);
     const double rest = barrier(barrier(std::fma(-high, count, sum.high)) + sum.low);
-    return fast_two_sum(high, barrier(rest / count));
+    const double low = barrier(rest / count);
+    const double left = barrier(std::fma(-low, count, rest));
+    return fast_two_sum(high, barrier(low + barrier(left / count)));
 }
 
 /// 1 / sqrt(v) to about 100 bits: one Newton step from the exact residual 1 - v r^2. Infinite for v = 0.

@@ -126,6 +126,7 @@ TEST_CASE_TEMPLATE("score_tile: each score is one chain over the head, in any nu
         for_each_row_count<T>([&](auto rows) {
             check(rows, std::integral_constant<std::size_t, tile<T>::vectors>{});
             check(rows, std::integral_constant<std::size_t, tile<T>::vectors / 2>{});
+            check(rows, std::integral_constant<std::size_t, 1>{});
         });
     }
 }

@@ -131,16 +131,17 @@ public:
     void multiply(std::size_t row, std::size_t slot, std::size_t count, std::size_t panel, std::size_t needed,
                   const element* packed) const
     {
-        constexpr std::size_t half = tile::vectors / 2;
         kernel::for_each_tile<Arch, T>(count, [&](auto rows, std::size_t r) {
-            const element* const queries = queries_ + (row + r) * query_elements_;
-            T* const target = scores(slot + r) + panel;
-            if (needed <= half * lanes) {
-                kernel::score_tile<step, rows, half>(queries, query_elements_, packed, steps_, target,
-                                                     kernel::block_keys);
+            const auto multiply_with = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
+                kernel::score_tile<step, rows, Vectors>(queries_ + (row + r) * query_elements_, query_elements_, packed,
+                                                        steps_, scores(slot + r) + panel, kernel::block_keys);
+            };
+            if (needed <= lanes) {
+                multiply_with(std::integral_constant<std::size_t, 1>{});
+            } else if (needed <= tile::vectors / 2 * lanes) {
+                multiply_with(std::integral_constant<std::size_t, tile::vectors / 2>{});
             } else {
-                kernel::score_tile<step, rows, tile::vectors>(queries, query_elements_, packed, steps_, target,
-                                                              kernel::block_keys);
+                multiply_with(std::integral_constant<std::size_t, tile::vectors>{});
             }
         });
     }

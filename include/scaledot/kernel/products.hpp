@@ -153,20 +153,27 @@ void value_tiles(const typename Step::element* weights, std::size_t weight_strid
                                         output + v * Step::lanes, output_stride, ask && v == 0);
     }
     const auto rest = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
-        if ((value_vectors - v) & Vectors) {
-            value_tile<Step, Rows, Vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
-                                            output + v * Step::lanes, output_stride);
-            v += Vectors;
-        }
+        value_tile<Step, Rows, Vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
+                                        output + v * Step::lanes, output_stride);
+        v += Vectors;
     };
     static_assert(vectors <= 8);
     if constexpr (vectors > 4) {
-        rest(std::integral_constant<std::size_t, 4>{});
+        if (value_vectors - v >= 4) {
+            rest(std::integral_constant<std::size_t, 4>{});
+        }
     }
     if constexpr (vectors > 2) {
-        rest(std::integral_constant<std::size_t, 2>{});
+        if (value_vectors - v == 3) {
+            return rest(std::integral_constant<std::size_t, 3>{});
+        }
+        if (value_vectors - v == 2) {
+            return rest(std::integral_constant<std::size_t, 2>{});
+        }
     }
-    rest(std::integral_constant<std::size_t, 1>{});
+    if (value_vectors - v == 1) {
+        rest(std::integral_constant<std::size_t, 1>{});
+    }
 }
 
 /// How many of a row's weights are spread at once, to stay in the first-level cache.

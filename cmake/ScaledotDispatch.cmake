@@ -13,8 +13,10 @@ target_link_libraries(scaledot_dispatch PUBLIC scaledot)
 # Its users' calls go to the library; the kernels themselves are made of the headers as they are.
 target_compile_definitions(scaledot_dispatch INTERFACE SCALEDOT_DISPATCH)
 
+set(SCALEDOT_KERNEL_FLAGS "" CACHE STRING "More flags for the kernels of scaledot::dispatch, after their own")
 # Attention of few or small heads is up to a twentieth faster for -O3; softmax and norms are not.
-set_source_files_properties(src/kernels/attention.cpp PROPERTIES COMPILE_OPTIONS $<$<NOT:$<CONFIG:Debug>>:-O3>)
+set_source_files_properties(src/kernels/attention.cpp PROPERTIES
+    COMPILE_OPTIONS "$<$<NOT:$<CONFIG:Debug>>:-O3>;${SCALEDOT_KERNEL_FLAGS}")
 
 # Compiled code for wider instruction sets than the machine may have must not meet the rest of the program: the linker
 # keeps one body of std::vector's members, say, for all callers. So each architecture's objects become one, all of whose
@@ -27,7 +29,7 @@ function(scaledot_add_kernels architecture)
     target_compile_definitions(${name} PRIVATE SCALEDOT_KERNELS_OF=${architecture})
     # Whatever the project's flags: optimised, but in debug builds, and with arithmetic as it is written.
     target_compile_options(${name} PRIVATE $<$<NOT:$<CONFIG:Debug>>:-O2> -fno-fast-math
-        $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique> ${ARGN})
+        $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique> ${ARGN} ${SCALEDOT_KERNEL_FLAGS})
     # These files are larger than those the inliner's limit on a file's growth is made for.
     target_compile_options(${name} PRIVATE $<$<CXX_COMPILER_ID:GNU>:--param=inline-unit-growth=400>)
     set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON INTERPROCEDURAL_OPTIMIZATION OFF)

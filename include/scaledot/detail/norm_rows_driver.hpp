@@ -57,9 +57,10 @@ private:
     using normalizations =
         std::conditional_t<pairs, kernel::double_normalizations<Arch>, kernel::row_normalizations<Arch>>;
 
-    template <kernel::store_kind Store, bool Ahead = Store == kernel::store_kind::streamed>
-    using summation = std::conditional_t<pairs, kernel::double_summation<Arch, centred, Ahead, S>,
-                                         kernel::row_summation<Arch, centred, Ahead, S>>;
+    template <kernel::store_kind Store>
+    using summation =
+        std::conditional_t<pairs, kernel::double_summation<Arch, centred, Store == kernel::store_kind::streamed, S>,
+                           kernel::row_summation<Arch, centred, Store == kernel::store_kind::streamed, S>>;
 
     static constexpr std::size_t vectors_a_step =
         summation<kernel::store_kind::cached>::step_size / kernel::lanes<Arch, T>;
@@ -74,10 +75,10 @@ private:
         const std::size_t length = segments_.length();
         if (length <= longest_short) {
             run_short<Store>(begin, end);
-        } else if (pairs || length <= 2048) {
+        } else if constexpr (pairs) {
             run_as<Store, plain>(begin, end);
         } else {
-            run_as<Store, pairs ? plain : paired>(begin, end);
+            length <= 2048 ? run_as<Store, plain>(begin, end) : run_as<Store, paired>(begin, end);
         }
     }
 

@@ -13,6 +13,7 @@
 #include <scaledot/kernel/simd.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <type_traits>
@@ -135,7 +136,7 @@ struct histogram_result {
 /// @return      bins + 1 edges, bins counts, and how many elements are in no bin; all counts add up to the elements
 /// @throws std::invalid_argument  bins is 0, or low and high are not finite with low < high
 ///
-/// Cost         one copy of the elements inside as doubles and a sort (xt::histogram).
+/// Cost         a binary search among the edges for each element inside.
 template <detail::tensor E>
 histogram_result histogram(const E& x, std::size_t bins, double low, double high)
 {
@@ -149,8 +150,7 @@ histogram_result histogram(const E& x, std::size_t bins, double low, double high
     }
     histogram_result result;
     result.edges = detail::equal_edges(bins, low, high);
-    result.counts = xt::zeros<std::size_t>({bins});
-    std::vector<double> inside;
+    result.counts = xt::xtensor<std::size_t, 1>(std::array{bins}, 0);
     const detail::input<E> in(x);
     detail::for_each_element(in.view(), [&](double value) {
         if (detail::is_nan(value)) {
@@ -160,15 +160,12 @@ histogram_result histogram(const E& x, std::size_t bins, double low, double high
         } else if (value > high) {
             ++result.above;
         } else {
-            inside.push_back(value);
+            // By the edges themselves: a product for the bin's index rounds past the last bin for values just below the
+            // last edge. xt::histogram would do, but its header costs whoever includes it a second to compile.
+            const double* const first = result.edges.data();
+            ++result.counts(static_cast<std::size_t>(std::upper_bound(first, first + bins, value) - first) - 1);
         }
     });
-    if (!inside.empty()) {
-        // With explicit edges and integer weights: given a number of bins, xt::histogram computes a bin's index by a
-        // product that rounds past the last bin for values just below the last edge, and counts in the elements' type.
-        result.counts = xt::histogram<std::size_t>(xt::adapt(inside), result.edges,
-                                                   xt::xtensor<std::size_t, 1>(xt::ones<std::size_t>({inside.size()})));
-    }
     return result;
 }
 

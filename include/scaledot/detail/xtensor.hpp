@@ -11,14 +11,12 @@
 #include <xtensor/containers/xtensor.hpp>
 #include <xtensor/core/xeval.hpp>
 #include <xtensor/core/xnoalias.hpp>
-#include <xtensor/misc/xhistogram.hpp>
 #include <xtensor/views/xstrided_view.hpp>
 #include <xtensor/views/xview.hpp>
 #else
 #include <xtensor/xadapt.hpp>
 #include <xtensor/xarray.hpp>
 #include <xtensor/xeval.hpp>
-#include <xtensor/xhistogram.hpp>
 #include <xtensor/xnoalias.hpp>
 #include <xtensor/xstrided_view.hpp>
 #include <xtensor/xtensor.hpp>

@@ -30,6 +30,9 @@ function(scaledot_add_kernels architecture)
     # Whatever the project's flags: optimised, but in debug builds, and with arithmetic as it is written.
     target_compile_options(${name} PRIVATE $<$<NOT:$<CONFIG:Debug>>:-O2> -fno-fast-math
         $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique> ${ARGN} ${SCALEDOT_KERNEL_FLAGS})
+    # What follows a kernel in its caller is not compiled for AVX: it runs several times slower while the upper halves of
+    # the registers are in use, and g++ clears them (vzeroupper) with this only, which -O1 leaves out.
+    target_compile_options(${name} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fexpensive-optimizations>)
     # These files are larger than those the inliner's limit on a file's growth is made for.
     target_compile_options(${name} PRIVATE $<$<CXX_COMPILER_ID:GNU>:--param=inline-unit-growth=400>)
     set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON INTERPROCEDURAL_OPTIMIZATION OFF)

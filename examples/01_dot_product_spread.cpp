@@ -11,9 +11,11 @@
 // How well can one draw show that? The n² scores of a draw share their rows and columns, so they are not n² independent
 // numbers. With A = QᵀQ and B = KᵀK, Σ s² = tr(AB), and the Wishart moments give Var[tr(AB)] = 2 n² d (2n + d + 1);
 // hence one draw's sd(QKᵀ) scatters around √d by the relative amount ½ √(2 (2n + d + 1) / (n² d)): 2.5 % for 50 × 50.
+#include "support/csv.hpp"
 #include "support/plot.hpp"
 #include "support/program.hpp"
 #include "support/results.hpp"
+#include "support/text.hpp"
 
 #include <scaledot/scores.hpp>
 #include <scaledot/statistics.hpp>
@@ -75,17 +77,15 @@ unset multiplot)",
 
 int main(int argc, char** argv)
 {
-    CLI::App app("Experiment 1: the standard deviation of QKᵀ is √d times that of Q and K");
+    command_line line("Experiment 1: the standard deviation of QKᵀ is √d times that of Q and K");
     common_options options{.trials = 200};
     std::size_t tokens = 50;
     std::size_t head_size = 50;
-    options.add_to(app);
-    app.add_option("--tokens", tokens, "rows of Q and of K")->check(CLI::Range(2, 2048))->capture_default_str();
-    app.add_option("--head-size", head_size, "columns of Q and of K")
-        ->check(CLI::Range(1, 4096))
-        ->capture_default_str();
+    options.add_to(line);
+    line.add("--tokens", tokens, "rows of Q and of K", within{2, 2048});
+    line.add("--head-size", head_size, "columns of Q and of K", within{1, 4096});
 
-    return run(app, argc, argv, options, [&] {
+    return run(line, argc, argv, options, [&] {
         results found("01_dot_product_spread", "Experiment 1: how wide dot products spread");
         std::vector<double> of_q, of_k, of_scores, of_scaled;
         csv_writer spreads({"draw", "sd_q", "sd_k", "sd_qk", "sd_qk_scaled"});

@@ -8,9 +8,11 @@
 //   - its law: the exponent a of sd = c nᵃ, the slope of ln sd over ln n, which does not see a wrong factor either but
 //     tells √n from any other power.
 // One draw with m tokens scatters by the relative amount ½ √(2 (2m + n + 1) / (m² n)) (experiment 1).
+#include "support/csv.hpp"
 #include "support/plot.hpp"
 #include "support/program.hpp"
 #include "support/results.hpp"
+#include "support/text.hpp"
 
 #include <scaledot/scores.hpp>
 #include <scaledot/statistics.hpp>
@@ -59,17 +61,15 @@ unset multiplot)",
 
 int main(int argc, char** argv)
 {
-    CLI::App app("Experiment 2: sd(QKᵀ) follows √n");
+    command_line line("Experiment 2: sd(QKᵀ) follows √n");
     common_options options{.trials = 100};
     std::size_t tokens = 50;
     std::size_t largest = 100;
-    options.add_to(app);
-    app.add_option("--tokens", tokens, "rows of Q and of K")->check(CLI::Range(2, 1024))->capture_default_str();
-    app.add_option("--largest", largest, "the largest n; the smallest is 2")
-        ->check(CLI::Range(10, 1024))
-        ->capture_default_str();
+    options.add_to(line);
+    line.add("--tokens", tokens, "rows of Q and of K", within{2, 1024});
+    line.add("--largest", largest, "the largest n; the smallest is 2", within{10, 1024});
 
-    return run(app, argc, argv, options, [&] {
+    return run(line, argc, argv, options, [&] {
         results found("02_square_root_law", "Experiment 2: the square-root law");
         const auto m = static_cast<double>(tokens);
         std::vector<double> sizes, roots, log_sizes;

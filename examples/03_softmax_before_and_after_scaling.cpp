@@ -14,10 +14,12 @@
 //
 // In GPT-2 (head size 64, --scores FILE) the model's own q·k take the place of QKᵀ, and the probabilities that the
 // model itself computed are what softmax(scores/8) is held against.
+#include "support/csv.hpp"
 #include "support/gpt2_heads.hpp"
 #include "support/plot.hpp"
 #include "support/program.hpp"
 #include "support/results.hpp"
+#include "support/text.hpp"
 
 #include <scaledot/diagnostics.hpp>
 #include <scaledot/scores.hpp>
@@ -289,23 +291,20 @@ unset multiplot)");
 
 int main(int argc, char** argv)
 {
-    CLI::App app("Experiment 3: softmax before and after scaling by 1/√d");
+    command_line line("Experiment 3: softmax before and after scaling by 1/√d");
     common_options options;
     std::size_t tokens = 50;
     std::size_t head_size = 50;
     std::filesystem::path scores;
     bool record = false;
-    options.add_to(app);
-    app.add_option("--tokens", tokens, "rows of Q and of K")->check(CLI::Range(2, 1024))->capture_default_str();
-    app.add_option("--head-size", head_size, "columns of Q and of K")
-        ->check(CLI::Range(1, 4096))
-        ->capture_default_str();
-    auto* from = app.add_option("--scores", scores,
-                                "GPT-2's q·k and probabilities (gpt2-attention.safetensors); without it, "
-                                "the recorded figures are shown");
-    app.add_flag("--record", record, "keep GPT-2's figures as the recorded ones")->needs(from);
+    options.add_to(line);
+    line.add("--tokens", tokens, "rows of Q and of K", within{2, 1024});
+    line.add("--head-size", head_size, "columns of Q and of K", within{1, 4096});
+    line.add("--scores", scores,
+             "GPT-2's q·k and probabilities (gpt2-attention.safetensors); without it, the recorded figures are shown");
+    line.add("--record", record, "keep GPT-2's figures as the recorded ones", needs{"--scores"});
 
-    return run(app, argc, argv, options, [&] {
+    return run(line, argc, argv, options, [&] {
         results found("03_softmax_before_and_after_scaling", "Experiment 3: softmax before and after scaling");
         const heads_source gpt2 = load_heads(scores);
         found.note(format(

@@ -14,6 +14,7 @@
 #include "support/plot.hpp"
 #include "support/program.hpp"
 #include "support/results.hpp"
+#include "support/text.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -168,17 +169,17 @@ void claim_all(results& found, const checkpoint_figures& figures)
 
 int main(int argc, char** argv)
 {
-    CLI::App app("Experiment 4: GPT-2's LayerNorm parameters");
+    command_line line("Experiment 4: GPT-2's LayerNorm parameters");
     common_options options;
     std::filesystem::path checkpoint;
     bool record = false;
-    options.add_to(app, false);
-    auto* from = app.add_option("--checkpoint", checkpoint,
-                                "any safetensors file, sharded or not, with LayerNorm or RMSNorm parameters; "
-                                "without it, the recorded figures of GPT-2 are shown");
-    app.add_flag("--record", record, "keep the checkpoint's figures as the recorded ones")->needs(from);
+    options.add_to(line, false);
+    line.add("--checkpoint", checkpoint,
+             "any safetensors file, sharded or not, with LayerNorm or RMSNorm parameters; without it, the recorded "
+             "figures of GPT-2 are shown");
+    line.add("--record", record, "keep the checkpoint's figures as the recorded ones", needs{"--checkpoint"});
 
-    return run(app, argc, argv, options, [&] {
+    return run(line, argc, argv, options, [&] {
         results found("04_layer_norm_parameters", "Experiment 4: the γ and β of GPT-2's LayerNorm");
         const auto recorded_layers = recorded_directory / "gpt2-layernorm-layers.csv";
         const auto recorded_bins = recorded_directory / "gpt2-layernorm-histogram.csv";

@@ -13,10 +13,12 @@
 //
 // GPT-2 (--scores FILE) has both: 144 heads of size 64, trained at T = 8, and next-token logits, which are sampled at
 // T around 1. Of those, at high T, only the spread counts: H/ln n = 1 − (σ/T)² / (2 ln n) + ..., as for any logits.
+#include "support/csv.hpp"
 #include "support/gpt2_temperature.hpp"
 #include "support/plot.hpp"
 #include "support/program.hpp"
 #include "support/results.hpp"
+#include "support/text.hpp"
 
 #include <scaledot/diagnostics.hpp>
 #include <scaledot/scores.hpp>
@@ -253,23 +255,22 @@ unset multiplot)",
 
 int main(int argc, char** argv)
 {
-    CLI::App app("Experiment 5: 1/√d is a temperature");
+    command_line line("Experiment 5: 1/√d is a temperature");
     common_options options{.trials = 40};
     std::size_t tokens = 50;
     std::filesystem::path scores;
     bool record = false;
-    options.add_to(app);
-    app.add_option("--tokens", tokens, "rows of Q and of K")->check(CLI::Range(2, 512))->capture_default_str();
-    auto* from = app.add_option("--scores", scores,
-                                "GPT-2's q·k and next-token logits (gpt2-attention.safetensors); without "
-                                "it, the recorded figures are shown");
-    app.add_flag("--record", record, "keep GPT-2's figures as the recorded ones")->needs(from);
+    options.add_to(line);
+    line.add("--tokens", tokens, "rows of Q and of K", within{2, 512});
+    line.add("--scores", scores,
+             "GPT-2's q·k and next-token logits (gpt2-attention.safetensors); without it, the recorded figures are "
+             "shown");
+    line.add("--record", record, "keep GPT-2's figures as the recorded ones", needs{"--scores"});
 
-    return run(app, argc, argv, options, [&] {
+    return run(line, argc, argv, options, [&] {
         results found("05_temperature", "Experiment 5: temperature");
         const bool real = !scores.empty();
-        const auto gpt2 =
-            real ? measure_temperatures(sd::safetensors_file(scores)) : read_temperatures(recorded_temperatures);
+        const auto gpt2 = real ? measure_temperatures(scores) : read_temperatures(recorded_temperatures);
         found.note(
             format("%zu draws of Q and K, %zu tokens, head sizes 16, 64, 256 and 1024.", options.trials, tokens));
         found.note(real

@@ -15,10 +15,12 @@
 // many keys; for 50 it is a bend. Logits that are not Gaussian are judged by the entropy they were measured to have:
 // classify_entropy, head_verdicts. GPT-2's heads (--scores FILE) are put on the same picture, with and without their
 // 1/√64.
+#include "support/csv.hpp"
 #include "support/gpt2_heads.hpp"
 #include "support/plot.hpp"
 #include "support/program.hpp"
 #include "support/results.hpp"
+#include "support/text.hpp"
 
 #include <scaledot/diagnostics.hpp>
 #include <scaledot/scores.hpp>
@@ -287,21 +289,19 @@ unset multiplot)");
 
 int main(int argc, char** argv)
 {
-    CLI::App app("Experiment 6: the zone in which a softmax can learn");
+    command_line line("Experiment 6: the zone in which a softmax can learn");
     common_options options{.trials = 1000};
     std::size_t keys = 50;
     std::size_t head_size = 50;
     std::filesystem::path scores;
-    options.add_to(app);
+    options.add_to(line);
     // With few keys there is no transition to speak of: for 16, the entropy at √(2 ln n) is still above half of ln n.
-    app.add_option("--keys", keys, "logits of a softmax")->check(CLI::Range(48, 4096))->capture_default_str();
-    app.add_option("--head-size", head_size, "columns of Q and of K")
-        ->check(CLI::Range(1, 4096))
-        ->capture_default_str();
-    app.add_option("--scores", scores,
-                   "GPT-2's q·k (gpt2-attention.safetensors); without it, the recorded figures are shown");
+    line.add("--keys", keys, "logits of a softmax", within{48, 4096});
+    line.add("--head-size", head_size, "columns of Q and of K", within{1, 4096});
+    line.add("--scores", scores,
+             "GPT-2's q·k (gpt2-attention.safetensors); without it, the recorded figures are shown");
 
-    return run(app, argc, argv, options, [&] {
+    return run(line, argc, argv, options, [&] {
         results found("06_goldilocks_zone", "Experiment 6: the Goldilocks zone");
         const heads_source gpt2 = load_heads(scores);
         found.note(format("%zu draws of %zu logits; median and 5 … 95 %% over the draws.", options.trials, keys));

@@ -11,9 +11,11 @@
 //   head_verdicts           flat, balanced or saturated by the measured entropy, and the temperature that brings it
 //   back recommended_temperature the same from the scores themselves headroom_of_heads       what half and bfloat16
 //   have left for such scores qk_clip_factors         what QK-Clip would do
+#include "support/csv.hpp"
 #include "support/plot.hpp"
 #include "support/program.hpp"
 #include "support/results.hpp"
+#include "support/text.hpp"
 
 #include <scaledot/diagnostics.hpp>
 #include <scaledot/headroom.hpp>
@@ -295,10 +297,10 @@ unset multiplot)",
 
 int main(int argc, char** argv)
 {
-    CLI::App app("Experiment 7: one head, from healthy to collapsed as its scale grows");
+    command_line line("Experiment 7: one head, from healthy to collapsed as its scale grows");
     common_options options{.trials = 20};
-    options.add_to(app);
-    return run(app, argc, argv, options, [&] {
+    options.add_to(line);
+    return run(line, argc, argv, options, [&] {
         results found("07_one_head_collapses", "Experiment 7: one head collapses");
         std::vector<std::vector<snapshot>> lives;
         for (std::size_t trial = 0; trial < options.trials; ++trial) {

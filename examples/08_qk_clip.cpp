@@ -12,9 +12,11 @@
 //
 // The figure compares the entropy that each leaves, and the gradient that each lets through to q·k: what comes back
 // through the softmax is multiplied by the softcap's own derivative, 1 − tanh²(s / c).
+#include "support/csv.hpp"
 #include "support/plot.hpp"
 #include "support/program.hpp"
 #include "support/results.hpp"
+#include "support/text.hpp"
 
 #include <scaledot/diagnostics.hpp>
 #include <scaledot/qk_clip.hpp>
@@ -268,10 +270,10 @@ unset multiplot)");
 
 int main(int argc, char** argv)
 {
-    CLI::App app("Experiment 8: QK-Clip, softcap and sinks on heads that have grown");
+    command_line line("Experiment 8: QK-Clip, softcap and sinks on heads that have grown");
     common_options options{.trials = 20};
-    options.add_to(app);
-    return run(app, argc, argv, options, [&] {
+    options.add_to(line);
+    return run(line, argc, argv, options, [&] {
         results found("08_qk_clip", "Experiment 8: QK-Clip, softcap and sinks");
         found.note(format("%zu heads of %zu tokens, head size %zu, weights applied to inputs of width %zu; median and "
                           "5 … 95 %% over the heads of the mean over their rows.",

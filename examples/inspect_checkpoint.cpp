@@ -7,10 +7,12 @@
 // input leaves with, and the channels that stand out: those whose robust z-score, the distance from the median in units
 // of 1.4826 median deviations, is 8 or more. The same channels tend to stand out in layer after layer; those are what
 // quantisation trips over.
+#include "support/csv.hpp"
 #include "support/layer_norm_figures.hpp"
 #include "support/plot.hpp"
 #include "support/program.hpp"
 #include "support/results.hpp"
+#include "support/text.hpp"
 
 #include <scaledot/checkpoint.hpp>
 
@@ -220,19 +222,17 @@ void ask_gpt2(results& found, const std::vector<sd::normalization_summary>& norm
 
 int main(int argc, char** argv)
 {
-    CLI::App app("What every LayerNorm and RMSNorm of a checkpoint does to its channels");
+    command_line line("What every LayerNorm and RMSNorm of a checkpoint does to its channels");
     common_options options;
     std::filesystem::path file;
     sd::channel_options channels;
-    options.add_to(app, false);
-    app.add_option("FILE", file, "a safetensors file, the index of a sharded checkpoint, or a directory with either")
-        ->required();
-    app.add_option("--gamma-offset", channels.offset, "added to every γ: 1 for models that store γ − 1 (Gemma)")
-        ->capture_default_str();
-    app.add_option("--outlier-from", channels.outlier_from, "robust z-score of an outlier channel")
-        ->capture_default_str();
+    options.add_to(line, false);
+    line.add_required("FILE", file,
+                      "a safetensors file, the index of a sharded checkpoint, or a directory with either");
+    line.add("--gamma-offset", channels.offset, "added to every γ: 1 for models that store γ − 1 (Gemma)");
+    line.add("--outlier-from", channels.outlier_from, "robust z-score of an outlier channel");
 
-    return run(app, argc, argv, options, [&] {
+    return run(line, argc, argv, options, [&] {
         results found("inspect_checkpoint", "The normalisations of a checkpoint");
         const auto parameters = sd::layer_norm_parameters(file);
         if (parameters.empty()) {
@@ -268,7 +268,7 @@ int main(int argc, char** argv)
 
         csv_writer histogram({"parameter", "low_edge", "high_edge", "count"});
         for (const auto& [parameter, values] : {std::pair("gamma", &gammas), std::pair("beta", &betas)}) {
-            for (const bin& b : bins_of(xt::adapt(*values))) {
+            for (const bin& b : bins_of(*values)) {
                 histogram.row(parameter, b.low, b.high, b.count);
             }
         }

@@ -4,12 +4,16 @@
 #include "support/html.hpp"
 #include "support/process.hpp"
 #include "support/program.hpp"
+#include "support/results.hpp"
+#include "support/text.hpp"
 
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -51,32 +55,29 @@ std::string section(const outcome& run, const std::filesystem::path& output, std
             "<h2>%s</h2>\n<p class=\"no\">The program failed (exit code %d); its message is on the terminal.</p>\n",
             escaped(run.name).c_str(), run.code);
     }
-    const auto found = nlohmann::json::parse(read_file(output / (run.name + ".json")));
-    const auto text = [](const nlohmann::json& value) { return escaped(value.get<std::string>()); };
+    const saved_results found = read_results(output / (run.name + ".json"));
     const std::size_t claims_before = claims;
     const std::size_t held_before = held;
-    std::string html = "<h2 id=\"" + run.name + "\">" + text(found["title"]) + "</h2>\n";
-    for (const auto& note : found["notes"]) {
-        html += "<p class=\"note\">" + text(note) + "</p>\n";
+    std::string html = "<h2 id=\"" + run.name + "\">" + escaped(found.title) + "</h2>\n";
+    for (const std::string& note : found.notes) {
+        html += "<p class=\"note\">" + escaped(note) + "</p>\n";
     }
     html += "<table><tr><th>claim</th><th>measured</th><th>holds</th></tr>\n";
-    for (const auto& claim : found["claims"]) {
-        const std::string holds = claim["holds"];
+    for (const auto& [text, measured, holds] : found.claims) {
         claims += holds == "-" ? 0 : 1;
         held += holds == "yes" ? 1 : 0;
-        html += "<tr><td>" + text(claim["claim"]) + "</td><td>" + text(claim["measured"]) + "</td><td class=\"" +
+        html += "<tr><td>" + escaped(text) + "</td><td>" + escaped(measured) + "</td><td class=\"" +
                 (holds == "yes" ? "yes"
                  : holds == "-" ? "note"
                                 : "no") +
                 "\">" + escaped(holds) + "</td></tr>\n";
     }
-    contents += "<tr><td><a href=\"#" + run.name + "\">" + text(found["title"]) + "</a></td>" +
+    contents += "<tr><td><a href=\"#" + run.name + "\">" + escaped(found.title) + "</a></td>" +
                 format("<td class=\"%s\">%zu of %zu claims hold</td></tr>\n", run.code == 0 ? "yes" : "no",
                        held - held_before, claims - claims_before);
-    html += "</table>\n<p class=\"conclusion\">" + text(found["conclusion"]) + "</p>\n";
-    for (const auto& figure : found["figures"]) {
-        html +=
-            inlined_figure(output / (figure["name"].get<std::string>() + ".svg"), figure["caption"].get<std::string>());
+    html += "</table>\n<p class=\"conclusion\">" + escaped(found.conclusion) + "</p>\n";
+    for (const auto& [name, caption] : found.figures) {
+        html += inlined_figure(output / (name + ".svg"), caption);
     }
     return html + format("<p class=\"note\">%s, %.1f s</p>\n", escaped(run.name).c_str(), run.seconds);
 }
@@ -121,19 +122,20 @@ int write_report(const std::vector<outcome>& runs, const std::filesystem::path& 
 
 int main(int argc, char** argv)
 {
-    CLI::App app("Runs the eight experiments and writes one HTML report");
+    command_line line("Runs the eight experiments and writes one HTML report");
     common_options options;
+    std::optional<std::uint32_t> seed;
+    std::optional<std::size_t> trials;
     std::filesystem::path checkpoint, scores;
-    options.add_to(app, false);
-    auto* seed = app.add_option("--seed", options.seed, "seed of the random experiments, instead of each one's own");
-    auto* trials = app.add_option("--trials", options.trials, "random draws, instead of each one's own number")
-                       ->check(CLI::Range(10, 100'000));
-    app.add_option(
+    options.add_to(line, false);
+    line.add("--seed", seed, "seed of the random experiments, instead of each one's own");
+    line.add("--trials", trials, "random draws, instead of each one's own number", within{10, 100'000});
+    line.add(
         "--checkpoint", checkpoint,
         "LayerNorm parameters for experiment 4, instead of the recorded figures of GPT-2, and for inspect_checkpoint");
-    app.add_option("--scores", scores, "GPT-2's q·k for experiments 3, 5 and 6, instead of the recorded figures");
+    line.add("--scores", scores, "GPT-2's q·k for experiments 3, 5 and 6, instead of the recorded figures");
 
-    return run(app, argc, argv, options, [&] {
+    return run(line, argc, argv, options, [&] {
         std::error_code unknown;
         std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", unknown);
         self = unknown ? std::filesystem::path(argv[0]) : self;
@@ -160,11 +162,11 @@ int main(int argc, char** argv)
             const auto pass_on = [&](const char* option, const std::string& value) {
                 arguments.insert(arguments.end(), {option, value});
             };
-            if (e.draws_at_random && seed->count() > 0) {
-                pass_on("--seed", std::to_string(options.seed));
+            if (e.draws_at_random && seed) {
+                pass_on("--seed", std::to_string(*seed));
             }
-            if (e.draws_at_random && trials->count() > 0) {
-                pass_on("--trials", std::to_string(options.trials));
+            if (e.draws_at_random && trials) {
+                pass_on("--trials", std::to_string(*trials));
             }
             if (e.takes_scores && !scores.empty()) {
                 pass_on("--scores", scores.string());

@@ -51,9 +51,12 @@ xt::xtensor<double, 2> product(const xt::xtensor<double, 2>& a, const xt::xtenso
 {
     xt::xtensor<double, 2> c = xt::zeros<double>({a.shape(0), b.shape(1)});
     for (std::size_t i = 0; i < a.shape(0); ++i) {
+        double* const sums = &c(i, 0);
         for (std::size_t l = 0; l < a.shape(1); ++l) {
+            const double factor = a(i, l);
+            const double* const row = &b(l, 0);
             for (std::size_t j = 0; j < b.shape(1); ++j) {
-                c(i, j) += a(i, l) * b(l, j);
+                sums[j] += factor * row[j];
             }
         }
     }
@@ -62,9 +65,15 @@ xt::xtensor<double, 2> product(const xt::xtensor<double, 2>& a, const xt::xtenso
 
 struct head {
     xt::xtensor<double, 2> x, w_q, w_k;
+    xt::xtensor<double, 2> q{}, k{}; // x w_q and x w_k
 
-    xt::xtensor<double, 2> q() const { return product(x, w_q); }
-    xt::xtensor<double, 2> k() const { return product(x, w_k); }
+    void scale_weights(double factor)
+    {
+        w_q *= factor;
+        w_k *= factor;
+        q = product(x, w_q);
+        k = product(x, w_k);
+    }
 };
 
 // A head whose scores have spread g: of weights from N(0, g / width), so that q and k have variance g each.
@@ -72,18 +81,15 @@ head grown_head(const common_options& options, std::size_t draw, double g)
 {
     std::mt19937 engine = generator(options.seed, draw);
     head h{gaussian(tokens, width, engine), gaussian(width, head_size, engine), gaussian(width, head_size, engine)};
-    const double size = std::sqrt(g / static_cast<double>(width));
-    h.w_q *= size;
-    h.w_k *= size;
+    h.scale_weights(std::sqrt(g / static_cast<double>(width)));
     return h;
 }
 
 // What the optimiser would do after its step.
 head clipped(head h, double to)
 {
-    const double gamma = sd::qk_clip_factors(sd::attention_diagnostics(h.q(), h.k()), to).at(0);
-    h.w_q *= std::sqrt(gamma);
-    h.w_k *= std::sqrt(gamma);
+    const double gamma = sd::qk_clip_factors(sd::attention_diagnostics(h.q, h.k), to).at(0);
+    h.scale_weights(std::sqrt(gamma));
     return h;
 }
 
@@ -97,15 +103,13 @@ struct figures {
 
 figures measure(const head& h, const sd::attention_options& options)
 {
-    const auto q = h.q();
-    const auto k = h.k();
-    const auto rows = sd::attention_diagnostics(q, k, options);
+    const auto rows = sd::attention_diagnostics(h.q, h.k, options);
     const sd::zone_verdict verdict = sd::head_verdicts(rows).at(0);
     double gradient = sd::summarize(rows.jacobian_norm).mean;
     if (options.softcap > 0) {
         // Columns of the Jacobian times 1 − tanh²: ‖J D‖² = Σ_j d_j² p_j² (1 − 2 p_j + Σ p²), row by row.
-        const auto p = sd::attention_scores(q, k, sd::score_stage::probabilities, options);
-        const auto capped = sd::attention_scores(q, k, sd::score_stage::capped, options);
+        const auto p = sd::attention_scores(h.q, h.k, sd::score_stage::probabilities, options);
+        const auto capped = sd::attention_scores(h.q, h.k, sd::score_stage::capped, options);
         gradient = 0;
         for (std::size_t i = 0; i < tokens; ++i) {
             double squares = 0;
@@ -121,7 +125,7 @@ figures measure(const head& h, const sd::attention_options& options)
         }
     }
     const double n = static_cast<double>(tokens);
-    const auto scores = sd::attention_scores(q, k, sd::score_stage::scaled);
+    const auto scores = sd::attention_scores(h.q, h.k, sd::score_stage::scaled);
     return {verdict.normalised_entropy, gradient / (std::sqrt(n - 1) / n), sd::summarize(scores).maximum,
             *verdict.zone};
 }
@@ -226,14 +230,13 @@ void claim_grouped(results& found, const common_options& options)
     constexpr std::size_t heads = 4;
     const std::array<double, heads> growth = {1, 1, 64, 1};
     const head shared = grown_head(options, 0, 1);
-    const auto k = shared.k();
     xt::xtensor<double, 3> q = xt::xtensor<double, 3>::from_shape({heads, tokens, head_size});
     for (std::size_t h = 0; h < heads; ++h) {
-        const xt::xtensor<double, 2> own = grown_head(options, h + 1, 1).q() * growth[h];
+        const xt::xtensor<double, 2> own = grown_head(options, h + 1, 1).q * growth[h];
         std::copy(own.begin(), own.end(), &q(h, 0, 0));
     }
     xt::xtensor<double, 3> keys = xt::xtensor<double, 3>::from_shape({1, tokens, head_size});
-    std::copy(k.begin(), k.end(), keys.begin());
+    std::copy(shared.k.begin(), shared.k.end(), keys.begin());
 
     const auto factors = sd::qk_clip_factors(sd::attention_diagnostics(q, keys), limit);
     for (std::size_t h = 0; h < heads; ++h) {

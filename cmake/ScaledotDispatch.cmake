@@ -23,10 +23,14 @@ set_source_files_properties(src/kernels/attention.cpp PROPERTIES
 # names but that of its kernels are local to it.
 function(scaledot_add_kernels architecture)
     set(name scaledot_kernels_${architecture})
-    add_library(${name} OBJECT EXCLUDE_FROM_ALL src/kernels/attention.cpp src/kernels/norm.cpp src/kernels/scores.cpp
-        src/kernels/softmax.cpp src/kernels/table.cpp)
+    add_library(${name} OBJECT EXCLUDE_FROM_ALL src/kernels/attention.cpp src/kernels/scores.cpp src/kernels/table.cpp)
     target_link_libraries(${name} PRIVATE scaledot)
     target_compile_definitions(${name} PRIVATE SCALEDOT_KERNELS_OF=${architecture})
+    if(architecture STREQUAL "avx512_bf16") # its softmax and norms are those of avx512: src/dispatch.cpp
+        target_compile_definitions(${name} PRIVATE SCALEDOT_NO_ROWS)
+    else()
+        target_sources(${name} PRIVATE src/kernels/norm.cpp src/kernels/softmax.cpp)
+    endif()
     # Whatever the project's flags: optimised, but in debug builds, and with arithmetic as it is written.
     target_compile_options(${name} PRIVATE $<$<NOT:$<CONFIG:Debug>>:-O2> -fno-fast-math
         $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique> ${ARGN} ${SCALEDOT_KERNEL_FLAGS})

@@ -36,6 +36,18 @@ bool has_avx512_fp16()
 }
 #endif
 
+/// avx512_bf16 multiplies pairs of bfloat16, which is nothing to softmax and norms: it has none of its own.
+kernels completed(kernels picked)
+{
+#if defined(SCALEDOT_X86_KERNELS)
+    if (picked.softmax == nullptr) {
+        picked.softmax = avx512.softmax;
+        picked.norm = avx512.norm;
+    }
+#endif
+    return picked;
+}
+
 /// What this machine and its operating system run, the fastest last.
 std::vector<const kernels*> runnable_kernels()
 {
@@ -89,7 +101,7 @@ const kernels& choose()
 
 const kernels& selected_kernels()
 {
-    static const kernels& selected = choose();
+    static const kernels selected = completed(choose());
     return selected;
 }
 

@@ -147,7 +147,7 @@ struct norm_call {
     thread_source threads;
 };
 
-/// The kernels of one instruction set.
+/// The kernels of one instruction set. In src/kernels/table.cpp, softmax and norm may be null; selected_kernels() has all.
 struct kernels {
     const char* architecture;
     void (*attention)(const attention_call&);

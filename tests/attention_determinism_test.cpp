@@ -87,9 +87,12 @@ auto query_rows(const dense<T, 4>& x, std::size_t first, std::size_t last)
 TEST_CASE_TEMPLATE("attention: any number of threads gives the same bits", T, float, double, xtl::half_float,
                    sd::bfloat16)
 {
-    // many heads; few heads of many rows; few rows of many keys
-    const std::vector<problem<T>> problems = {
-        {{3, 4, 20, 16}, 2, 200, 11}, {{1, 1, 300, 16}, 1, 300, 16}, {{1, 3, 2, 16}, 1, 3300, 8}};
+    // many heads; rows of one head, and of several in turns; few rows of many keys, of one head and of several in turns
+    const std::vector<problem<T>> problems = {{{3, 4, 20, 16}, 2, 200, 11},
+                                              {{1, 1, 300, 16}, 1, 300, 16},
+                                              {{1, 10, 70, 16}, 5, 300, 16},
+                                              {{1, 3, 2, 16}, 1, 3300, 8},
+                                              {{2, 5, 2, 16}, 5, 2100, 8}};
     for (const auto& p : problems) {
         check_threads([&] { return sd::attention_with_lse(p.q, p.k, p.v); });
         check_threads([&] {

@@ -169,5 +169,5 @@ TEST_CASE("executor: little work is not cut, much work into one part per thread,
     CHECK(sd::detail::part_count(100, 10) == 1);
     CHECK(sd::detail::part_count(100, 1e6) == 4);
     CHECK(sd::detail::part_count(3, 1e9) == 3);
-    CHECK(sd::detail::part_count(1000, 100) == 3);
+    CHECK(sd::detail::part_count(1000, 200) == 3);
 }

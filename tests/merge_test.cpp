@@ -179,8 +179,8 @@ TEST_CASE("merge: half and bfloat16 outputs are rounded once")
 
 TEST_CASE("merge: any number of threads gives the same bits; empty results merge to empty results")
 {
-    const auto q = gaussians<float, 3>({8, 100, 64}, 1);
-    const auto k = gaussians<float, 3>({8, 20, 64}, 2);
+    const auto q = gaussians<float, 3>({16, 100, 64}, 1);
+    const auto k = gaussians<float, 3>({16, 20, 64}, 2);
     const auto a = sd::attention_with_lse(q, k, k);
     const auto b = sd::attention_with_lse(q, q, q);
     const auto expected = sd::merge(a, b);

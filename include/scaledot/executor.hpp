@@ -68,7 +68,9 @@ void run_parts(std::size_t parts, Part&& part)
         return;
     }
 #if defined(_OPENMP)
-#pragma omp parallel for schedule(static, 1) num_threads(static_cast<int>(parts))
+// On all threads, also where parts are fewer: libgomp ends the threads that a smaller team leaves over, and starts them
+// again for the next larger one.
+#pragma omp parallel for schedule(static, 1)
     for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(parts); ++i) {
         part(static_cast<std::size_t>(i));
     }
@@ -80,10 +82,10 @@ void run_parts(std::size_t parts, Part&& part)
 }
 
 /// How many parts `items` units of work are cut into: as many as there are threads, but none smaller than
-/// `operations_per_part` operations, below which a thread costs more than it brings.
+/// `operations_per_part` operations (a few microseconds), below which a thread costs more than it brings.
 inline std::size_t part_count(std::size_t items, double operations_per_item)
 {
-    constexpr double operations_per_part = 32768;
+    constexpr double operations_per_part = 65536;
     const double worthwhile = static_cast<double>(items) * operations_per_item / operations_per_part;
     if (items <= 1 || worthwhile < 2) {
         return items == 0 ? 0 : 1;

@@ -76,10 +76,13 @@ public:
         : plan_(plan), q_(q), k_(k), v_(v), with_values_(with_values), with_statistics_(with_statistics),
           finish_(finish), rows_(checked_product(plan.group(), plan.queries, "the rows of a head")),
           heads_(checked_product(plan.batch, plan.key_heads, "batch * heads")),
-          runs_(blocks_of(rows_, run_rows<Arch, T>)), chunks_(blocks_of(plan.keys, kernel::chunk_keys))
+          chunks_(blocks_of(plan.keys, kernel::chunk_keys))
     {
         const std::size_t width = plan.head_size + (with_values ? v.size() : 0);
-        const double work_of_row = static_cast<double>(plan.keys) * static_cast<double>(width) + 64;
+        // Rows that share keys multiply them several times as fast as those that each read all keys; a row has to be
+        // started and finished besides.
+        const double shared = rows_ > tile_rows ? 4 : 1;
+        const double work_of_row = static_cast<double>(plan.keys) * static_cast<double>(width) / shared + 1024;
         parts_ =
             std::max<std::size_t>(part_count(checked_product(heads_, rows_, "the rows of all heads"), work_of_row), 1);
     }
@@ -89,27 +92,29 @@ public:
         if (rows_ == 0 || heads_ == 0) {
             return;
         }
-        if (parts_ == 1 || heads_ % parts_ == 0 || heads_ >= 4 * parts_) {
+        // Where a part takes whole heads, the last ones may leave others without any: an eighth of the time at most.
+        if (parts_ == 1 || heads_ % parts_ == 0 || heads_ >= 8 * parts_) {
             run_heads();
-        } else if (runs_ >= parts_ || chunks_ <= 1) {
-            run_each_head_by_rows();
+        } else if (chunks_ <= 1 || heads_at_once() * blocks_of(rows_, group_rows<Arch, T>) >= 2 * parts_) {
+            run_rows_of_heads();
         } else {
-            run_each_head_by_chunks();
+            run_chunks_of_heads();
         }
     }
 
 private:
     using part = attention_part<Arch, T, Q, K, V>;
     using key_element = typename part::key_element;
+    static constexpr std::size_t tile_rows = kernel::register_tile<Arch, T>::rows;
 
-    /// A head's keys are packed once when several runs of rows share them.
-    std::size_t packed_elements() const
+    /// A head's keys are packed once when several runs of `length` rows share them.
+    std::size_t packed_elements(std::size_t length) const
     {
-        if (runs_ <= 1) {
+        if (rows_ <= length) {
             return 0;
         }
-        const std::size_t keys = blocks_of(plan_.keys, kernel::block_keys) * kernel::block_keys;
-        return checked_product(keys, kernel::steps_of<typename part::worker::key_step>(plan_.head_size), "packed keys");
+        return checked_product(key_blocks() * kernel::block_keys,
+                               kernel::steps_of<typename part::worker::key_step>(plan_.head_size), "packed keys");
     }
 
     part make_part(std::size_t own_packed, scratch& memory) const
@@ -124,15 +129,16 @@ private:
         return counting.bytes();
     }
 
-    /// Packs blocks first, first + step, ... of a head.
-    void pack(std::size_t head, std::size_t first, std::size_t step, key_element* packed) const
+    std::size_t key_blocks() const { return blocks_of(plan_.keys, kernel::block_keys); }
+
+    /// Packs a block of a head's keys, of which there may be none.
+    void pack(std::size_t head, std::size_t block, key_element* packed) const
     {
+        using key_step = typename part::worker::key_step;
         const std::size_t entry = head / plan_.key_heads;
         const std::size_t valid = plan_.valid_keys(entry);
-        const std::size_t blocks = blocks_of(valid, kernel::block_keys);
-        using key_step = typename part::worker::key_step;
-        for (std::size_t block = first; block < blocks; block += step) {
-            const std::size_t begin = block * kernel::block_keys;
+        const std::size_t begin = block * kernel::block_keys;
+        if (begin < valid) {
             kernel::pack_keys<key_step, T>(k_.row(entry, head % plan_.key_heads, begin), k_.row_stride(),
                                            std::min(kernel::block_keys, valid - begin), plan_.head_size,
                                            packed + begin * kernel::steps_of<key_step>(plan_.head_size));
@@ -150,11 +156,10 @@ private:
                         k_.row_stride(), v_.row(entry, key_head, 0), plan_.valid_keys(entry));
     }
 
-    key_range start(part& p, std::size_t head, std::size_t run) const
+    /// Starts the run of a head's rows [begin, begin + length), or as many as there are.
+    key_range start(part& p, std::size_t head, std::size_t begin, std::size_t length = run_rows<Arch, T>) const
     {
-        const std::size_t begin = run * run_rows<Arch, T>;
-        return p.work.start(head / plan_.key_heads, head % plan_.key_heads, begin,
-                            std::min(begin + run_rows<Arch, T>, rows_));
+        return p.work.start(head / plan_.key_heads, head % plan_.key_heads, begin, std::min(begin + length, rows_));
     }
 
     static void fold(const part& p, const partial_rows<T>& total, const partial_rows<T>& chunk)
@@ -171,11 +176,11 @@ private:
         return kernel::has_nan_bits(*row.sum) || kernel::all_finite<Arch>(row.output, size);
     }
 
-    /// Computes a run with `attend(carefully)`: once, and once more, with care, for the rows that need it.
+    /// Hands out the rows of a run whose results are in p.total. Those that are not trustworthy are computed once more
+    /// by `attend_carefully()` before.
     template <class Attend>
-    void attend_and_finish(part& p, std::size_t head, const Attend& attend) const
+    void finish_run(part& p, std::size_t head, const Attend& attend_carefully) const
     {
-        attend(false);
         std::array<bool, run_rows<Arch, T>> again;
         bool any = false;
         for (std::size_t r = 0; r < p.work.rows(); ++r) {
@@ -189,7 +194,7 @@ private:
         if (!any) {
             return;
         }
-        attend(true);
+        attend_carefully();
         for (std::size_t r = 0; r < p.work.rows(); ++r) {
             if (again[r]) {
                 auto row = p.total.row(r);
@@ -199,27 +204,31 @@ private:
         }
     }
 
-    void attend_run(part& p, std::size_t head, std::size_t run, const key_element* packed) const
+    /// Attention of the run that p has started over all keys it sees, into p.total.
+    void attend_seen(part& p, const key_range& seen, const key_element* packed, bool carefully) const
     {
-        const key_range seen = start(p, head, run);
+        if (seen.first >= seen.last) {
+            p.total.clear(p.work.rows());
+            return;
+        }
         const std::size_t first = seen.first / kernel::chunk_keys;
-        attend_and_finish(p, head, [&](bool carefully) {
-            if (seen.first >= seen.last) {
-                p.total.clear(p.work.rows());
-                return;
-            }
-            p.work.attend_chunk(first, packed, p.total, carefully);
-            for (std::size_t chunk = first + 1; chunk * kernel::chunk_keys < seen.last; ++chunk) {
-                p.work.attend_chunk(chunk, packed, p.chunk, carefully);
-                fold(p, p.total, p.chunk);
-            }
-        });
+        p.work.attend_chunk(first, packed, p.total, carefully);
+        for (std::size_t chunk = first + 1; chunk * kernel::chunk_keys < seen.last; ++chunk) {
+            p.work.attend_chunk(chunk, packed, p.chunk, carefully);
+            fold(p, p.total, p.chunk);
+        }
+    }
+
+    void attend_run(part& p, std::size_t head, const key_range& seen, const key_element* packed) const
+    {
+        attend_seen(p, seen, packed, false);
+        finish_run(p, head, [&] { attend_seen(p, seen, packed, true); });
     }
 
     /// Each part takes whole heads.
     void run_heads() const
     {
-        const std::size_t own_packed = packed_elements();
+        const std::size_t own_packed = packed_elements(run_rows<Arch, T>);
         const std::size_t bytes = bytes_of_part(own_packed);
         const scratch_lease lease(checked_product(bytes, parts_, "scratch memory"));
         run_ranges(heads_, parts_, [&](std::size_t index, std::size_t begin, std::size_t end) {
@@ -229,46 +238,72 @@ private:
                 if (head + 1 < end && plan_.keys <= small_head) {
                     announce(p, head + 1);
                 }
-                if (p.packed) {
-                    pack(head, 0, 1, p.packed);
+                for (std::size_t block = 0; p.packed && block < key_blocks(); ++block) {
+                    pack(head, block, p.packed);
                 }
-                for (std::size_t run = 0; run < runs_; ++run) {
-                    attend_run(p, head, run, p.packed);
+                for (std::size_t row = 0; row < rows_; row += run_rows<Arch, T>) {
+                    attend_run(p, head, start(p, head, row), p.packed);
                 }
             }
         });
     }
 
-    /// All parts on one head after another, each on every so-manieth run of rows: causal rows grow longer downwards.
-    void run_each_head_by_rows() const
+    /// How many heads all parts work on together: as many as would be in flight if each had its own, or a few less,
+    /// to be no fewer in the last round.
+    std::size_t heads_at_once() const { return blocks_of(heads_, blocks_of(heads_, parts_)); }
+
+    /// All parts on the runs of several heads: their keys are packed first, then shared.
+    void run_rows_of_heads() const
     {
+        const std::size_t together = heads_at_once();
+        // A few runs for each part, if groups of rows are not to be cut.
+        const std::size_t groups = blocks_of(blocks_of(together * rows_, 4 * parts_), group_rows<Arch, T>);
+        const std::size_t length = std::min(groups * group_rows<Arch, T>, run_rows<Arch, T>);
+        const std::size_t runs = blocks_of(rows_, length);
+        const std::size_t parts = std::min(parts_, together * runs);
+        const std::size_t elements = packed_elements(length);
         const std::size_t bytes = bytes_of_part(0);
         scratch counting;
-        counting.take<key_element>(packed_elements(), 1);
+        counting.take<key_element>(together, elements);
         const std::size_t shared = counting.bytes();
         const scratch_lease lease(
-            checked_sum(shared, checked_product(bytes, parts_, "scratch memory"), "scratch memory"));
-        auto* const packed =
-            packed_elements() == 0 ? nullptr : scratch(lease.data()).template take<key_element>(packed_elements(), 1);
-        for (std::size_t head = 0; head < heads_; ++head) {
-            if (packed) {
-                run_parts(parts_, [&](std::size_t index) { pack(head, index, parts_, packed); });
+            checked_sum(shared, checked_product(bytes, parts, "scratch memory"), "scratch memory"));
+        auto* const all_packed =
+            elements == 0 ? nullptr : scratch(lease.data()).template take<key_element>(together, elements);
+        for (std::size_t first = 0; first < heads_; first += together) {
+            const std::size_t heads = std::min(together, heads_ - first);
+            const auto packed = [&](std::size_t head) {
+                return all_packed ? all_packed + (head - first) * elements : nullptr;
+            };
+            if (all_packed) {
+                run_parts(parts, [&](std::size_t index) {
+                    for (std::size_t i = index; i < heads * key_blocks(); i += parts) {
+                        pack(first + i % heads, i / heads, packed(first + i % heads));
+                    }
+                });
             }
-            run_parts(std::min(parts_, runs_), [&](std::size_t index) {
+            run_parts(parts, [&](std::size_t index) {
                 scratch memory(lease.data() + shared + index * bytes);
                 part p = make_part(0, memory);
-                for (std::size_t run = index; run < runs_; run += parts_) {
-                    attend_run(p, head, run, packed);
+                // Dealt to and fro, from the last rows to the first: causal rows see more keys downwards.
+                for (std::size_t round = 0; round * parts < heads * runs; ++round) {
+                    const std::size_t i = round * parts + (round % 2 == 0 ? index : parts - 1 - index);
+                    if (i < heads * runs) {
+                        const std::size_t head = first + i % heads;
+                        attend_run(p, head, start(p, head, (runs - 1 - i / heads) * length, length), packed(head));
+                    }
                 }
             });
         }
     }
 
-    /// All parts on one head of few rows after another, each on some chunks of the keys. A wave of chunks is merged in
-    /// order before the next begins, so that memory does not grow with the keys.
-    void run_each_head_by_chunks() const
+    /// All parts on the chunks of keys of heads that have few rows. A wave of chunks is merged in order before the next
+    /// begins, so that memory does not grow with the keys.
+    void run_chunks_of_heads() const
     {
-        const std::size_t wave = std::min(chunks_, 4 * parts_);
+        const std::size_t runs = blocks_of(rows_, run_rows<Arch, T>);
+        const std::size_t all = checked_product(heads_ * runs, chunks_, "the chunks of all heads");
+        const std::size_t wave = std::min(all, 4 * parts_);
         const std::size_t bytes = bytes_of_part(0);
         const std::size_t rows_at_once = std::min(rows_, run_rows<Arch, T>);
         const std::size_t value_size = with_values_ ? v_.size() : 0;
@@ -283,30 +318,44 @@ private:
             scratch memory(lease.data() + i * bytes_of_result);
             return partial_rows<T>(rows_at_once, padded, with_statistics_, memory);
         };
-        for (std::size_t item = 0; item < heads_ * runs_; ++item) {
-            const std::size_t head = item / runs_;
-            const std::size_t run = item % runs_;
-            scratch memory(lease.data() + results + parts_ * bytes);
-            part all = make_part(0, memory);
-            const key_range seen = start(all, head, run);
-            const std::size_t end = seen.first < seen.last ? blocks_of(seen.last, kernel::chunk_keys) : 0;
-            attend_and_finish(all, head, [&](bool carefully) {
-                all.total.clear(all.work.rows());
-                for (std::size_t first = seen.first / kernel::chunk_keys; first < end; first += wave) {
-                    const std::size_t count = std::min(wave, end - first);
-                    run_parts(std::min(parts_, count), [&](std::size_t index) {
-                        scratch own(lease.data() + results + index * bytes);
-                        part p = make_part(0, own);
-                        start(p, head, run);
-                        for (std::size_t i = index; i < count; i += parts_) {
-                            p.work.attend_chunk(first + i, nullptr, result(i), carefully);
-                        }
-                    });
-                    for (std::size_t i = 0; i < count; ++i) {
-                        fold(all, all.total, result(i));
+        const auto start_run = [&](part& p, std::size_t run) {
+            return start(p, run / runs, run % runs * run_rows<Arch, T>);
+        };
+        const auto sees = [](const key_range& seen, std::size_t chunk) {
+            return seen.first < seen.last && chunk * kernel::chunk_keys < seen.last &&
+                   seen.first < (chunk + 1) * kernel::chunk_keys;
+        };
+        scratch memory(lease.data() + results + parts_ * bytes);
+        part merged = make_part(0, memory);
+        key_range seen{0, 0};
+        for (std::size_t begin = 0; begin < all; begin += wave) {
+            const std::size_t count = std::min(wave, all - begin);
+            run_parts(std::min(parts_, count), [&](std::size_t index) {
+                scratch own(lease.data() + results + index * bytes);
+                part p = make_part(0, own);
+                for (std::size_t i = index; i < count; i += parts_) {
+                    const std::size_t chunk = (begin + i) % chunks_;
+                    if (sees(start_run(p, (begin + i) / chunks_), chunk)) {
+                        p.work.attend_chunk(chunk, nullptr, result(i), false);
                     }
                 }
             });
+            for (std::size_t i = 0; i < count; ++i) {
+                const std::size_t run = (begin + i) / chunks_;
+                const std::size_t chunk = (begin + i) % chunks_;
+                if (i == 0 || chunk == 0) {
+                    seen = start_run(merged, run);
+                }
+                if (chunk == 0) {
+                    merged.total.clear(merged.work.rows());
+                }
+                if (sees(seen, chunk)) {
+                    fold(merged, merged.total, result(i));
+                }
+                if (chunk + 1 == chunks_) {
+                    finish_run(merged, run / runs, [&] { attend_seen(merged, seen, nullptr, true); });
+                }
+            }
         }
     }
 
@@ -319,7 +368,6 @@ private:
     const row_receiver<T>& finish_;
     std::size_t rows_;
     std::size_t heads_;
-    std::size_t runs_;
     std::size_t chunks_;
     std::size_t parts_;
 };

@@ -160,6 +160,35 @@ TEST_CASE("executor: ranges are contiguous, in order, cover everything, and diff
     }
 }
 
+TEST_CASE("executor: threads take each index of shared work once, one by one or in ranges that shrink")
+{
+    for (const std::size_t items : {std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{1000}}) {
+        for (const std::size_t parts : {std::size_t{1}, std::size_t{3}, std::size_t{8}}) {
+            CAPTURE(items);
+            CAPTURE(parts);
+            thread_pool pool(parts);
+            const sd::executor_scope scope(pool);
+            std::vector<std::atomic<int>> taken(items);
+            std::atomic<std::size_t> longest{0};
+            sd::detail::shared_work each(items);
+            sd::detail::shared_work ranges(items);
+            sd::detail::run_parts(parts, [&](std::size_t) {
+                each.take_each([&](std::size_t i) { ++taken[i]; });
+                ranges.take_ranges(parts, [&](std::size_t begin, std::size_t end) {
+                    if (begin == 0) {
+                        longest = end;
+                    }
+                    for (std::size_t i = begin; i < end; ++i) {
+                        taken[i] += 2;
+                    }
+                });
+            });
+            CHECK(std::all_of(taken.begin(), taken.end(), [](const auto& times) { return times == 3; }));
+            CHECK(longest == (parts == 1 || items == 0 ? items : std::max<std::size_t>(items / (2 * parts), 1)));
+        }
+    }
+}
+
 TEST_CASE("executor: little work is not cut, much work into one part per thread, never more parts than items")
 {
     thread_pool pool(4);

@@ -7,6 +7,7 @@
 #include <scaledot/detail/config.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <type_traits>
 
@@ -105,6 +106,40 @@ void run_ranges(std::size_t items, std::size_t parts, Range&& range)
         range(part, begin, begin + share + (part < longer ? 1 : 0));
     });
 }
+
+/// Indices below `items` that the parts of a call take until none is left. A part that is slower than others, on a core
+/// of another kind or a virtual one that is not there all the time, takes fewer of them.
+class shared_work {
+public:
+    explicit shared_work(std::size_t items) : items_(items) {}
+
+    /// Calls use(i) for one index after another.
+    template <class Use>
+    void take_each(const Use& use)
+    {
+        for (std::size_t i = next_++; i < items_; i = next_++) {
+            use(i);
+        }
+    }
+
+    /// Calls use(begin, end) for ranges: half of what each of `parts` parts has left, at the end single indices.
+    template <class Use>
+    void take_ranges(std::size_t parts, const Use& use)
+    {
+        for (std::size_t begin = next_; begin < items_;) {
+            const std::size_t count = parts == 1 ? items_ : std::max<std::size_t>((items_ - begin) / (2 * parts), 1);
+            begin = next_.fetch_add(count);
+            if (begin < items_) {
+                use(begin, std::min(begin + count, items_));
+            }
+            begin = next_;
+        }
+    }
+
+private:
+    const std::size_t items_;
+    std::atomic<std::size_t> next_{0};
+};
 
 } // namespace detail
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Cuts attention over threads. The tree of partial results is fixed (kernel/partial.hpp), so the cut shows in no bit.
+// Cuts attention over threads. The tree of partial results is fixed (kernel/partial.hpp), so it shows in no bit which
+// thread computes what.
 #ifndef SCALEDOT_DETAIL_ATTENTION_DRIVER_HPP
 #define SCALEDOT_DETAIL_ATTENTION_DRIVER_HPP
 
@@ -92,10 +93,11 @@ public:
         if (rows_ == 0 || heads_ == 0) {
             return;
         }
-        // Where a part takes whole heads, the last ones may leave others without any: an eighth of the time at most.
-        if (parts_ == 1 || heads_ % parts_ == 0 || heads_ >= 8 * parts_) {
+        // Whole heads have their keys in the cache of their core; as long as they come out even, or nearly.
+        const bool even = heads_ % parts_ == 0 || rows_ <= run_rows<Arch, T>;
+        if (parts_ == 1 || heads_ >= (even ? turns_of_part / 2 : turns_of_part) * parts_) {
             run_heads();
-        } else if (chunks_ <= 1 || heads_at_once() * blocks_of(rows_, group_rows<Arch, T>) >= 2 * parts_) {
+        } else if (chunks_ <= 1 || heads_at_once() * blocks_of(rows_, group_rows<Arch, T>) >= 4 * parts_) {
             run_rows_of_heads();
         } else {
             run_chunks_of_heads();
@@ -106,6 +108,9 @@ private:
     using part = attention_part<Arch, T, Q, K, V>;
     using key_element = typename part::key_element;
     static constexpr std::size_t tile_rows = kernel::register_tile<Arch, T>::rows;
+
+    /// How many times a part takes work, if there is so much: those that are done wait for one turn of another at most.
+    static constexpr std::size_t turns_of_part = 8;
 
     /// A head's keys are packed once when several runs of `length` rows share them.
     std::size_t packed_elements(std::size_t length) const
@@ -225,39 +230,47 @@ private:
         finish_run(p, head, [&] { attend_seen(p, seen, packed, true); });
     }
 
-    /// Each part takes whole heads.
+    /// Each part takes whole heads, some at a time.
     void run_heads() const
     {
         const std::size_t own_packed = packed_elements(run_rows<Arch, T>);
         const std::size_t bytes = bytes_of_part(own_packed);
         const scratch_lease lease(checked_product(bytes, parts_, "scratch memory"));
-        run_ranges(heads_, parts_, [&](std::size_t index, std::size_t begin, std::size_t end) {
+        shared_work left(heads_);
+        run_parts(parts_, [&](std::size_t index) {
             scratch memory(lease.data() + index * bytes);
             part p = make_part(own_packed, memory);
-            for (std::size_t head = begin; head < end; ++head) {
-                if (head + 1 < end && plan_.keys <= small_head) {
-                    announce(p, head + 1);
+            left.take_ranges(parts_, [&](std::size_t begin, std::size_t end) {
+                for (std::size_t head = begin; head < end; ++head) {
+                    if (head + 1 < end && plan_.keys <= small_head) {
+                        announce(p, head + 1);
+                    }
+                    for (std::size_t block = 0; p.packed && block < key_blocks(); ++block) {
+                        pack(head, block, p.packed);
+                    }
+                    for (std::size_t row = 0; row < rows_; row += run_rows<Arch, T>) {
+                        attend_run(p, head, start(p, head, row), p.packed);
+                    }
                 }
-                for (std::size_t block = 0; p.packed && block < key_blocks(); ++block) {
-                    pack(head, block, p.packed);
-                }
-                for (std::size_t row = 0; row < rows_; row += run_rows<Arch, T>) {
-                    attend_run(p, head, start(p, head, row), p.packed);
-                }
-            }
+            });
         });
     }
 
-    /// How many heads all parts work on together: as many as would be in flight if each had its own, or a few less,
-    /// to be no fewer in the last round.
-    std::size_t heads_at_once() const { return blocks_of(heads_, blocks_of(heads_, parts_)); }
+    /// How many heads all parts work on together: one for each part, or more if their packed keys fit some megabytes.
+    std::size_t heads_at_once() const
+    {
+        constexpr std::size_t enough = std::size_t{4} << 20;
+        const std::size_t bytes = packed_elements(group_rows<Arch, T>) * sizeof(key_element);
+        const std::size_t most = std::max(parts_, bytes == 0 ? heads_ : enough / bytes);
+        return blocks_of(heads_, blocks_of(heads_, most)); // the last heads are then no fewer than others
+    }
 
     /// All parts on the runs of several heads: their keys are packed first, then shared.
     void run_rows_of_heads() const
     {
         const std::size_t together = heads_at_once();
-        // A few runs for each part, if groups of rows are not to be cut.
-        const std::size_t groups = blocks_of(blocks_of(together * rows_, 4 * parts_), group_rows<Arch, T>);
+        // Enough runs for all turns, if groups of rows are not to be cut.
+        const std::size_t groups = blocks_of(together * rows_ / (turns_of_part * parts_) + 1, group_rows<Arch, T>);
         const std::size_t length = std::min(groups * group_rows<Arch, T>, run_rows<Arch, T>);
         const std::size_t runs = blocks_of(rows_, length);
         const std::size_t parts = std::min(parts_, together * runs);
@@ -276,23 +289,23 @@ private:
                 return all_packed ? all_packed + (head - first) * elements : nullptr;
             };
             if (all_packed) {
-                run_parts(parts, [&](std::size_t index) {
-                    for (std::size_t i = index; i < heads * key_blocks(); i += parts) {
-                        pack(first + i % heads, i / heads, packed(first + i % heads));
-                    }
+                shared_work blocks(heads * key_blocks());
+                run_parts(parts, [&](std::size_t) {
+                    blocks.take_each([&](std::size_t i) {
+                        pack(first + i / key_blocks(), i % key_blocks(), packed(first + i / key_blocks()));
+                    });
                 });
             }
+            shared_work left(heads * runs);
             run_parts(parts, [&](std::size_t index) {
                 scratch memory(lease.data() + shared + index * bytes);
                 part p = make_part(0, memory);
-                // Dealt to and fro, from the last rows to the first: causal rows see more keys downwards.
-                for (std::size_t round = 0; round * parts < heads * runs; ++round) {
-                    const std::size_t i = round * parts + (round % 2 == 0 ? index : parts - 1 - index);
-                    if (i < heads * runs) {
-                        const std::size_t head = first + i % heads;
-                        attend_run(p, head, start(p, head, (runs - 1 - i / heads) * length, length), packed(head));
-                    }
-                }
+                // One head after another, whose keys stay in the caches; from its last rows to the first, since causal
+                // rows see more keys downwards and the last turns are best short.
+                left.take_each([&](std::size_t i) {
+                    const std::size_t head = first + i / runs;
+                    attend_run(p, head, start(p, head, (runs - 1 - i % runs) * length, length), packed(head));
+                });
             });
         }
     }
@@ -330,15 +343,16 @@ private:
         key_range seen{0, 0};
         for (std::size_t begin = 0; begin < all; begin += wave) {
             const std::size_t count = std::min(wave, all - begin);
+            shared_work left(count);
             run_parts(std::min(parts_, count), [&](std::size_t index) {
                 scratch own(lease.data() + results + index * bytes);
                 part p = make_part(0, own);
-                for (std::size_t i = index; i < count; i += parts_) {
+                left.take_each([&](std::size_t i) {
                     const std::size_t chunk = (begin + i) % chunks_;
                     if (sees(start_run(p, (begin + i) / chunks_), chunk)) {
                         p.work.attend_chunk(chunk, nullptr, result(i), false);
                     }
-                }
+                });
             });
             for (std::size_t i = 0; i < count; ++i) {
                 const std::size_t run = (begin + i) / chunks_;

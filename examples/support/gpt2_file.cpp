@@ -11,9 +11,21 @@ namespace examples {
 struct gpt2_file::opened {
     scaledot::safetensors_file tensors;
 
-    xt::xarray<float> read(std::size_t prompt, const char* name) const
+    xt::xarray<float> read(std::size_t prompt, const std::string& name) const
     {
-        return tensors.read<float>(std::to_string(prompt) + name);
+        return tensors.read<float>(std::to_string(prompt) + "." + name);
+    }
+
+    /// A number for each query and key of each head.
+    xt::xarray<float> read_heads(std::size_t prompt, const std::string& name) const
+    {
+        xt::xarray<float> x = read(prompt, name);
+        if (x.dimension() != 4 || x.shape(0) != gpt2_layers || x.shape(1) != gpt2_heads || x.shape(2) != x.shape(3) ||
+            x.shape(3) < 2) {
+            throw std::runtime_error(tensors.file_name() + ": the " + name +
+                                     " of a prompt must be [12, 12, L, L], L at least 2");
+        }
+        return x;
     }
 };
 
@@ -23,23 +35,17 @@ gpt2_file::~gpt2_file() = default;
 
 xt::xarray<float> gpt2_file::scores(std::size_t prompt) const
 {
-    xt::xarray<float> scores = file_->read(prompt, ".scores");
-    if (scores.dimension() != 4 || scores.shape(0) != gpt2_layers || scores.shape(1) != gpt2_heads ||
-        scores.shape(2) != scores.shape(3) || scores.shape(3) < 2) {
-        throw std::runtime_error(file_->tensors.file_name() +
-                                 ": the scores of a prompt must be [12, 12, L, L], L at least 2");
-    }
-    return scores;
+    return file_->read_heads(prompt, "scores");
 }
 
 xt::xarray<float> gpt2_file::probabilities(std::size_t prompt) const
 {
-    return file_->read(prompt, ".probabilities");
+    return file_->read_heads(prompt, "probabilities");
 }
 
 xt::xarray<float> gpt2_file::logits(std::size_t prompt) const
 {
-    return file_->read(prompt, ".logits");
+    return file_->read(prompt, "logits");
 }
 
 xt::xtensor<float, 2> last_rows(const xt::xarray<float>& scores, double scale)

@@ -29,8 +29,8 @@ public:
 
     /// @throws std::runtime_error  they are not [12, 12, L, L]
     xt::xarray<float> scores(std::size_t prompt) const;
+    xt::xarray<float> probabilities(std::size_t prompt) const; ///< likewise
 
-    xt::xarray<float> probabilities(std::size_t prompt) const;
     xt::xarray<float> logits(std::size_t prompt) const;
 
 private:

@@ -122,17 +122,19 @@ public:
         }
     }
 
-    /// Calls use(begin, end) for ranges: half of what each of `parts` parts has left, at the end single indices.
+    /// Calls use(begin, end) for ranges: half of what each of `parts` parts has left, at the end single indices; all of
+    /// them at once where there is one part.
     template <class Use>
     void take_ranges(std::size_t parts, const Use& use)
     {
-        for (std::size_t begin = next_; begin < items_;) {
-            const std::size_t count = parts == 1 ? items_ : std::max<std::size_t>((items_ - begin) / (2 * parts), 1);
-            begin = next_.fetch_add(count);
-            if (begin < items_) {
-                use(begin, std::min(begin + count, items_));
+        for (;;) {
+            const std::size_t left = items_ - std::min(next_.load(), items_);
+            const std::size_t count = parts == 1 ? items_ : std::max<std::size_t>(left / (2 * parts), 1);
+            const std::size_t begin = next_.fetch_add(count);
+            if (begin >= items_) {
+                return;
             }
-            begin = next_;
+            use(begin, std::min(begin + count, items_));
         }
     }
 

@@ -25,7 +25,7 @@ template <bool Centred = true, join_kind Join = join_kind::plain>
 row_normalizations<arch> normalizations(const std::vector<float>& x, double epsilon)
 {
     std::array<row_sums<arch>, rows> sums;
-    sums[1] = row_summation<arch, Centred, false, float>(x.data(), x.size()).template finish<Join>();
+    sums[1] = row_summation<arch, Centred, false, float>(x.data(), x.size()).finish(Join);
     return normalizations_of<arch, Centred, Join>(sums, x.size(), epsilon);
 }
 
@@ -135,7 +135,7 @@ TEST_CASE("write_and_sum: the row that is written and the one that is summed may
             write_and_sum(row_output<arch, false, store_kind::cached, float, float, absent, absent>(
                               y.data(), x.data(), none, none, written, n, 0),
                           sum);
-            const auto total = sum.finish<join_kind::plain>();
+            const auto total = sum.finish(join_kind::plain);
             CHECK(sum_of_lanes(total.sum.high) == 2 * static_cast<double>(summed));
             CHECK(std::count(y.begin(), y.end(), 1.0f) == static_cast<std::ptrdiff_t>(written));
         }

@@ -40,7 +40,7 @@ double total(const D& x)
 template <bool Centred, join_kind Join, class S>
 row_sums<arch> sums_of(const S* x, std::size_t count)
 {
-    return row_summation<arch, Centred, false, S>(x, count).template finish<Join>();
+    return row_summation<arch, Centred, false, S>(x, count).finish(Join);
 }
 
 } // namespace

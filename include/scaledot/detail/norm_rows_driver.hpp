@@ -71,40 +71,39 @@ private:
     template <kernel::store_kind Store>
     void run_to(std::size_t begin, std::size_t end) const
     {
-        using enum kernel::join_kind;
-        const std::size_t length = segments_.length();
-        if (length <= longest_short) {
-            run_short<Store>(begin, end);
-        } else if constexpr (pairs) {
-            run_as<Store, plain>(begin, end);
-        } else {
-            length <= 2048 ? run_as<Store, plain>(begin, end) : run_as<Store, paired>(begin, end);
-        }
+        segments_.length() <= longest_short ? run_short<Store>(begin, end) : run_groups<Store>(begin, end);
     }
 
-    template <kernel::join_kind Join, class Summation>
-    [[gnu::always_inline]] static sums_of_row finish(Summation& sum)
+    kernel::join_kind join() const
+    {
+        return segments_.length() <= 2048 ? kernel::join_kind::plain : kernel::join_kind::paired;
+    }
+
+    template <class Summation>
+    [[gnu::always_inline]] static sums_of_row finish(Summation& sum, kernel::join_kind kind)
     {
         if constexpr (pairs) {
             return sum.finish();
         } else {
-            return sum.template finish<Join>();
+            return sum.finish(kind);
         }
     }
 
-    template <kernel::join_kind Join>
-    normalizations normalizations_of(const group_of_sums& sums) const
+    [[gnu::always_inline]] normalizations normalizations_of(const group_of_sums& sums, kernel::join_kind kind) const
     {
+        using enum kernel::join_kind;
+        const std::size_t length = segments_.length();
         if constexpr (pairs) {
-            return kernel::normalizations_of<Arch, centred>(sums, segments_.length(), epsilon_);
+            return kernel::normalizations_of<Arch, centred>(sums, length, epsilon_);
         } else {
-            return kernel::normalizations_of<Arch, centred, Join>(sums, segments_.length(), epsilon_);
+            return kind == plain ? kernel::normalizations_of<Arch, centred, plain>(sums, length, epsilon_)
+                                 : kernel::normalizations_of<Arch, centred, paired>(sums, length, epsilon_);
         }
     }
 
     /// Rows in groups: one is written while the next is summed.
-    template <kernel::store_kind Store, kernel::join_kind Join>
-    void run_as(std::size_t begin, std::size_t end) const
+    template <kernel::store_kind Store>
+    void run_groups(std::size_t begin, std::size_t end) const
     {
         constexpr std::size_t bytes_together = 24576; // less than a first-level cache
         const std::size_t length = segments_.length();
@@ -115,10 +114,10 @@ private:
         group_of_sums sums;
         for (std::size_t r = 0; r < std::min(together, end - begin); ++r) {
             summation<Store> sum(source(begin + r), length);
-            sums[r] = finish<Join>(sum);
+            sums[r] = finish(sum, join());
         }
         for (std::size_t row = begin; row < end; row += together) {
-            write<Store, Join>(row, std::min(together, end - row), normalizations_of<Join>(sums), sums, end);
+            write<Store>(row, std::min(together, end - row), normalizations_of(sums, join()), sums, end);
         }
     }
 
@@ -159,14 +158,14 @@ private:
             group_of_sums sums;
             for (std::size_t r = 0; r < count; ++r) {
                 summation<Store> sum(source(first + r), length);
-                sums[r] = finish<kernel::join_kind::plain>(sum);
+                sums[r] = finish(sum, kernel::join_kind::plain);
             }
-            return normalizations_of<kernel::join_kind::plain>(sums);
+            return normalizations_of(sums, kernel::join_kind::plain);
         }
     }
 
     /// Writes a group of rows, in panels of columns whose parameters stay in the first-level cache, and sums the next.
-    template <kernel::store_kind Store, kernel::join_kind Join>
+    template <kernel::store_kind Store>
     void write(std::size_t first, std::size_t count, const normalizations& n, group_of_sums& sums,
                std::size_t end) const
     {
@@ -194,7 +193,7 @@ private:
                     column += panel;
                 }
             }
-            sums[r] = finish<Join>(sum);
+            sums[r] = finish(sum, join());
         }
     }
 

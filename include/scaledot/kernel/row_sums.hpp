@@ -142,16 +142,6 @@ struct row_sums {
 /// short, a pair for long ones.
 enum class join_kind { plain, paired };
 
-template <join_kind Join, class V>
-[[gnu::always_inline]] inline pair<V> join_chains(const pair<V>& a, const pair<V>& b)
-{
-    if constexpr (Join == join_kind::paired) {
-        return join(a, b);
-    } else {
-        return {a.high + b.high, a.low};
-    }
-}
-
 /// Sums in double of a row of floats, halves or bfloat16, two vectors of floats a step: four chains of additions a
 /// lane. Without Centred only squares. Ahead: what follows the row in memory is asked for.
 template <class Arch, bool Centred, bool Ahead, class S>
@@ -185,8 +175,7 @@ public:
     }
 
     /// What is left, and the chains joined.
-    template <join_kind Join>
-    [[gnu::always_inline]] row_sums<Arch> finish()
+    [[gnu::always_inline]] row_sums<Arch> finish(join_kind kind)
     {
         while (has_step()) {
             step();
@@ -201,10 +190,10 @@ public:
         }
         row_sums<Arch> result;
         if constexpr (Centred) {
-            const auto chain = [&](std::size_t c) { return pair<D>{sums_[c], D(0)}; };
-            result.sum =
-                join_chains<Join>(join_chains<Join>(chain(0), chain(1)), join_chains<Join>(chain(2), chain(3)));
-            if constexpr (Join == join_kind::paired) {
+            if (kind == join_kind::plain) {
+                result.sum.high = (sums_[0] + sums_[1]) + (sums_[2] + sums_[3]);
+            } else {
+                result.sum = join(two_sum(sums_[0], sums_[1]), two_sum(sums_[2], sums_[3]));
                 result.largest_squares = larger(larger(squares_[0], squares_[1]), larger(squares_[2], squares_[3]));
             }
         }

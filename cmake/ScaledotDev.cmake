@@ -8,6 +8,9 @@ find_package(Threads REQUIRED)
 add_library(scaledot_warnings INTERFACE)
 target_compile_options(scaledot_warnings INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
 
+set(SCALEDOT_CALLER_FLAGS "" CACHE STRING
+    "More flags for tests, examples and benchmarks that call the library, but tests of kernels and of -ffast-math")
+
 set(SCALEDOT_SHARED_DIR "${PROJECT_SOURCE_DIR}/../shared" CACHE PATH
     "Third-party data: GPT-2 tensors, the ONNX conformance cases. What needs it is skipped where it is absent")
 cmake_path(ABSOLUTE_PATH SCALEDOT_SHARED_DIR BASE_DIRECTORY ${PROJECT_SOURCE_DIR} NORMALIZE OUTPUT_VARIABLE shared_directory)

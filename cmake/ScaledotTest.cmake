@@ -28,7 +28,6 @@ set(SCALEDOT_ATTENTION_TESTS "^(attention.*|conformance|diagnostics|kv_cache|mer
 # optimiser makes of them, but the one, which is about what becomes of them without it.
 set(SCALEDOT_OPTIMISED_TESTS "^(kernel_.*|attention|attention_options)_test$")
 set(SCALEDOT_UNOPTIMISED_KERNEL_TESTS "^kernel_step_test$")
-set(SCALEDOT_CALLER_FLAGS "" CACHE STRING "More flags for tests and examples that call the library, but those of kernels and -ffast-math")
 
 function(scaledot_share_attention name)
     string(MAKE_C_IDENTIFIER "attention_instances${ARGN}" instances)
@@ -121,8 +120,7 @@ function(scaledot_add_test_program name file)
     target_compile_options(${name} PRIVATE ${ARGN})
     target_link_options(${name} PRIVATE ${ARGN})
     cmake_path(GET file STEM stem)
-    # fast_math, which few are built for, has little to share.
-    if(stem MATCHES "${SCALEDOT_ATTENTION_TESTS}" AND NOT name MATCHES "[.]fast_math$")
+    if(stem MATCHES "${SCALEDOT_ATTENTION_TESTS}")
         scaledot_share_attention(${name} ${ARGN})
     endif()
     set(more_flags)

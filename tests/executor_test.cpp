@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <scaledot/detail/aligned_buffer.hpp>
+#include <scaledot/detail/scratch.hpp>
+#include <scaledot/detail/shared_work.hpp>
 #include <scaledot/executor.hpp>
 
 #include <doctest/doctest.h>
@@ -84,6 +87,17 @@ private:
     bool stopping_ = false;
 };
 
+struct shares_in_scratch {
+    explicit shares_in_scratch(std::size_t parts)
+        : buffer(sd::detail::shared_work::bytes(parts)), memory(buffer.data()), work(parts, memory)
+    {
+    }
+
+    sd::detail::aligned_buffer<std::byte> buffer;
+    sd::detail::scratch memory;
+    sd::detail::shared_work work;
+};
+
 } // namespace
 
 TEST_CASE("executor: run_parts calls each part once, on the pool while a scope lasts")
@@ -160,7 +174,8 @@ TEST_CASE("executor: ranges are contiguous, in order, cover everything, and diff
     }
 }
 
-TEST_CASE("executor: threads take each index of shared work once, one by one or in ranges that shrink")
+TEST_CASE("executor: threads take each index of shared work once, however often it is dealt, and more of it than there "
+          "are threads")
 {
     for (const std::size_t items : {std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{1000}}) {
         for (const std::size_t parts : {std::size_t{1}, std::size_t{3}, std::size_t{8}}) {
@@ -168,25 +183,32 @@ TEST_CASE("executor: threads take each index of shared work once, one by one or 
             CAPTURE(parts);
             thread_pool pool(parts);
             const sd::executor_scope scope(pool);
+            shares_in_scratch memory(parts + 1); // a share that no part owns
             std::vector<std::atomic<int>> taken(items);
-            std::atomic<std::size_t> longest{0};
-            sd::detail::shared_work each(items);
-            sd::detail::shared_work ranges(items);
-            sd::detail::run_parts(parts, [&](std::size_t) {
-                each.take_each([&](std::size_t i) { ++taken[i]; });
-                ranges.take_ranges(parts, [&](std::size_t begin, std::size_t end) {
-                    if (begin == 0) {
-                        longest = end;
-                    }
-                    for (std::size_t i = begin; i < end; ++i) {
-                        taken[i] += 2;
-                    }
+            for (int times = 1; times <= 3; ++times) {
+                memory.work.deal(items);
+                sd::detail::run_parts(parts, [&](std::size_t part) {
+                    memory.work.take(part, [&](std::size_t i, std::size_t end) { taken[i] += i < end ? 1 : 100; });
                 });
-            });
-            CHECK(std::all_of(taken.begin(), taken.end(), [](const auto& times) { return times == 3; }));
-            CHECK(longest == (parts == 1 || items == 0 ? items : std::max<std::size_t>(items / (2 * parts), 1)));
+                CHECK(std::all_of(taken.begin(), taken.end(), [&](const auto& count) { return count == times; }));
+            }
         }
     }
+}
+
+TEST_CASE("executor: of shared work a part takes its own share first, in order, then what the others have left")
+{
+    shares_in_scratch memory(3);
+    memory.work.deal(8); // 0 1 2 | 3 4 5 | 6 7
+    std::vector<std::size_t> taken;
+    memory.work.take(1, [&](std::size_t i, std::size_t end) {
+        taken.push_back(i);
+        if (i == 4) { // meanwhile the first part takes all that is left
+            memory.work.take(0, [&](std::size_t other, std::size_t) { taken.push_back(other); });
+        }
+        CHECK(end == 6);
+    });
+    CHECK(taken == std::vector<std::size_t>{3, 4, 0, 1, 2, 5, 6, 7});
 }
 
 TEST_CASE("executor: little work is not cut, much work into one part per thread, never more parts than items")

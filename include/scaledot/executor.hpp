@@ -7,7 +7,6 @@
 #include <scaledot/detail/config.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <type_traits>
 
@@ -95,53 +94,29 @@ inline std::size_t part_count(std::size_t items, double operations_per_item)
     return worthwhile < static_cast<double>(threads) ? static_cast<std::size_t>(worthwhile) : threads;
 }
 
+struct index_range {
+    std::size_t begin;
+    std::size_t end;
+};
+
+/// What part `part` has of a static partition of [0, items) into contiguous ranges.
+inline index_range range_of_part(std::size_t items, std::size_t parts, std::size_t part)
+{
+    const std::size_t share = items / parts;
+    const std::size_t longer = items % parts;
+    const std::size_t begin = part * share + std::min(part, longer);
+    return {begin, begin + share + (part < longer ? 1 : 0)};
+}
+
 /// Calls range(part, begin, end) for a static partition of [0, items) into `parts` contiguous ranges.
 template <class Range>
 void run_ranges(std::size_t items, std::size_t parts, Range&& range)
 {
     run_parts(parts, [&](std::size_t part) {
-        const std::size_t share = items / parts;
-        const std::size_t longer = items % parts;
-        const std::size_t begin = part * share + std::min(part, longer);
-        range(part, begin, begin + share + (part < longer ? 1 : 0));
+        const auto [begin, end] = range_of_part(items, parts, part);
+        range(part, begin, end);
     });
 }
-
-/// Indices below `items` that the parts of a call take until none is left. A part that is slower than others, on a core
-/// of another kind or a virtual one that is not there all the time, takes fewer of them.
-class shared_work {
-public:
-    explicit shared_work(std::size_t items) : items_(items) {}
-
-    /// Calls use(i) for one index after another.
-    template <class Use>
-    void take_each(const Use& use)
-    {
-        for (std::size_t i = next_++; i < items_; i = next_++) {
-            use(i);
-        }
-    }
-
-    /// Calls use(begin, end) for ranges: half of what each of `parts` parts has left, at the end single indices; all of
-    /// them at once where there is one part.
-    template <class Use>
-    void take_ranges(std::size_t parts, const Use& use)
-    {
-        for (;;) {
-            const std::size_t left = items_ - std::min(next_.load(), items_);
-            const std::size_t count = parts == 1 ? items_ : std::max<std::size_t>(left / (2 * parts), 1);
-            const std::size_t begin = next_.fetch_add(count);
-            if (begin >= items_) {
-                return;
-            }
-            use(begin, std::min(begin + count, items_));
-        }
-    }
-
-private:
-    const std::size_t items_;
-    std::atomic<std::size_t> next_{0};
-};
 
 } // namespace detail
 

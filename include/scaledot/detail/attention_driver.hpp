@@ -9,6 +9,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/partial_rows.hpp>
 #include <scaledot/detail/scratch.hpp>
+#include <scaledot/detail/shared_work.hpp>
 #include <scaledot/executor.hpp>
 #include <scaledot/kernel/partial.hpp>
 
@@ -230,27 +231,29 @@ private:
         finish_run(p, head, [&] { attend_seen(p, seen, packed, true); });
     }
 
-    /// Each part takes whole heads, some at a time.
+    /// Each part takes whole heads.
     void run_heads() const
     {
         const std::size_t own_packed = packed_elements(run_rows<Arch, T>);
         const std::size_t bytes = bytes_of_part(own_packed);
-        const scratch_lease lease(checked_product(bytes, parts_, "scratch memory"));
-        shared_work left(heads_);
+        const std::size_t shared = shared_work::bytes(parts_);
+        const scratch_lease lease(
+            checked_sum(shared, checked_product(bytes, parts_, "scratch memory"), "scratch memory"));
+        scratch common(lease.data());
+        shared_work work(parts_, common);
+        work.deal(heads_);
         run_parts(parts_, [&](std::size_t index) {
-            scratch memory(lease.data() + index * bytes);
+            scratch memory(lease.data() + shared + index * bytes);
             part p = make_part(own_packed, memory);
-            left.take_ranges(parts_, [&](std::size_t begin, std::size_t end) {
-                for (std::size_t head = begin; head < end; ++head) {
-                    if (head + 1 < end && plan_.keys <= small_head) {
-                        announce(p, head + 1);
-                    }
-                    for (std::size_t block = 0; p.packed && block < key_blocks(); ++block) {
-                        pack(head, block, p.packed);
-                    }
-                    for (std::size_t row = 0; row < rows_; row += run_rows<Arch, T>) {
-                        attend_run(p, head, start(p, head, row), p.packed);
-                    }
+            work.take(index, [&](std::size_t head, std::size_t end) {
+                if (head + 1 < end && plan_.keys <= small_head) {
+                    announce(p, head + 1);
+                }
+                for (std::size_t block = 0; p.packed && block < key_blocks(); ++block) {
+                    pack(head, block, p.packed);
+                }
+                for (std::size_t row = 0; row < rows_; row += run_rows<Arch, T>) {
+                    attend_run(p, head, start(p, head, row), p.packed);
                 }
             });
         });
@@ -277,32 +280,34 @@ private:
         const std::size_t elements = packed_elements(length);
         const std::size_t bytes = bytes_of_part(0);
         scratch counting;
+        shared_work(parts, counting);
         counting.take<key_element>(together, elements);
         const std::size_t shared = counting.bytes();
         const scratch_lease lease(
             checked_sum(shared, checked_product(bytes, parts, "scratch memory"), "scratch memory"));
-        auto* const all_packed =
-            elements == 0 ? nullptr : scratch(lease.data()).template take<key_element>(together, elements);
+        scratch common(lease.data());
+        shared_work work(parts, common);
+        auto* const all_packed = elements == 0 ? nullptr : common.take<key_element>(together, elements);
         for (std::size_t first = 0; first < heads_; first += together) {
             const std::size_t heads = std::min(together, heads_ - first);
             const auto packed = [&](std::size_t head) {
                 return all_packed ? all_packed + (head - first) * elements : nullptr;
             };
             if (all_packed) {
-                shared_work blocks(heads * key_blocks());
-                run_parts(parts, [&](std::size_t) {
-                    blocks.take_each([&](std::size_t i) {
+                work.deal(heads * key_blocks());
+                run_parts(parts, [&](std::size_t index) {
+                    work.take(index, [&](std::size_t i, std::size_t) {
                         pack(first + i / key_blocks(), i % key_blocks(), packed(first + i / key_blocks()));
                     });
                 });
             }
-            shared_work left(heads * runs);
+            work.deal(heads * runs);
             run_parts(parts, [&](std::size_t index) {
                 scratch memory(lease.data() + shared + index * bytes);
                 part p = make_part(0, memory);
                 // One head after another, whose keys stay in the caches; from its last rows to the first, since causal
                 // rows see more keys downwards and the last turns are best short.
-                left.take_each([&](std::size_t i) {
+                work.take(index, [&](std::size_t i, std::size_t) {
                     const std::size_t head = first + i / runs;
                     attend_run(p, head, start(p, head, (runs - 1 - i % runs) * length, length), packed(head));
                 });
@@ -324,11 +329,15 @@ private:
         scratch counting;
         partial_rows<T>(rows_at_once, padded, with_statistics_, counting);
         const std::size_t bytes_of_result = counting.bytes();
-        const std::size_t results = checked_product(bytes_of_result, wave, "scratch memory");
+        const std::size_t work_bytes = shared_work::bytes(parts_);
+        const std::size_t results =
+            checked_sum(work_bytes, checked_product(bytes_of_result, wave, "scratch memory"), "scratch memory");
         const scratch_lease lease(
             checked_sum(results, checked_product(bytes, parts_ + 1, "scratch memory"), "scratch memory"));
+        scratch common(lease.data());
+        shared_work work(parts_, common);
         const auto result = [&](std::size_t i) {
-            scratch memory(lease.data() + i * bytes_of_result);
+            scratch memory(lease.data() + work_bytes + i * bytes_of_result);
             return partial_rows<T>(rows_at_once, padded, with_statistics_, memory);
         };
         const auto start_run = [&](part& p, std::size_t run) {
@@ -343,11 +352,11 @@ private:
         key_range seen{0, 0};
         for (std::size_t begin = 0; begin < all; begin += wave) {
             const std::size_t count = std::min(wave, all - begin);
-            shared_work left(count);
+            work.deal(count);
             run_parts(std::min(parts_, count), [&](std::size_t index) {
                 scratch own(lease.data() + results + index * bytes);
                 part p = make_part(0, own);
-                left.take_each([&](std::size_t i) {
+                work.take(index, [&](std::size_t i, std::size_t) {
                     const std::size_t chunk = (begin + i) % chunks_;
                     if (sees(start_run(p, (begin + i) / chunks_), chunk)) {
                         p.work.attend_chunk(chunk, nullptr, result(i), false);

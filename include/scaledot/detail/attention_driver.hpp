@@ -4,6 +4,7 @@
 #ifndef SCALEDOT_DETAIL_ATTENTION_DRIVER_HPP
 #define SCALEDOT_DETAIL_ATTENTION_DRIVER_HPP
 
+#include <scaledot/detail/attention_part.hpp>
 #include <scaledot/detail/attention_problem.hpp>
 #include <scaledot/detail/attention_tile.hpp>
 #include <scaledot/detail/config.hpp>
@@ -23,52 +24,6 @@ constexpr std::size_t blocks_of(std::size_t count, std::size_t size)
 {
     return count / size + (count % size != 0 ? 1 : 0);
 }
-
-/// What one thread of a call works with.
-template <class Arch, class T, class Q, class K, class V>
-struct attention_part {
-    using worker = attention_worker<Arch, T, Q, K, V>;
-    using key_element = typename worker::key_element;
-
-    worker work;
-    partial_rows<T> total;
-    partial_rows<T> chunk;
-    key_element* packed;
-
-    /// `packed_elements` are those of a packed head, where the part has keys of its own.
-    attention_part(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, head_view<const V> v,
-                   bool with_values, bool with_statistics, std::size_t packed_elements, scratch& memory)
-        : work(plan, q, k, v, with_values, with_statistics, memory),
-          total(run_rows<Arch, T>, work.padded_value_size(), with_statistics, memory),
-          chunk(run_rows<Arch, T>, work.padded_value_size(), with_statistics, memory),
-          packed(packed_elements == 0 ? nullptr : memory.take<key_element>(packed_elements, 1))
-    {
-    }
-};
-
-/// Where finished rows go: a reference to a callable (batch entry, place, partial row), called once for each row, from
-/// several threads at once. The driver is compiled once for all of them.
-template <class T>
-class row_receiver {
-public:
-    template <class Finish>
-    explicit row_receiver(const Finish& finish)
-        : finish_(&finish),
-          call_([](const void* callable, std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
-              (*static_cast<const Finish*>(callable))(entry, place, row);
-          })
-    {
-    }
-
-    void operator()(std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) const
-    {
-        call_(finish_, entry, place, row);
-    }
-
-private:
-    const void* finish_;
-    void (*call_)(const void*, std::size_t, const row_place&, const kernel::partial_row<T>&);
-};
 
 template <class Arch, class T, class Q, class K, class V>
 class attention_driver {

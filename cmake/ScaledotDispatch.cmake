@@ -14,8 +14,8 @@ target_link_libraries(scaledot_dispatch PUBLIC scaledot)
 target_compile_definitions(scaledot_dispatch INTERFACE SCALEDOT_DISPATCH)
 
 set(SCALEDOT_KERNEL_FLAGS "" CACHE STRING "More flags for the kernels of scaledot::dispatch, after their own")
-# Attention of few or small heads is up to a twentieth faster for -O3; softmax and norms are not.
-set_source_files_properties(src/kernels/attention.cpp PROPERTIES
+# Attention of few or small heads is up to a twentieth faster for -O3, and softmax of long rows on SSE2; norms are not.
+set_source_files_properties(src/kernels/attention.cpp src/kernels/softmax.cpp PROPERTIES
     COMPILE_OPTIONS "$<$<NOT:$<CONFIG:Debug>>:-O3>;${SCALEDOT_KERNEL_FLAGS}")
 
 # Compiled code for wider instruction sets than the machine may have must not meet the rest of the program: the linker

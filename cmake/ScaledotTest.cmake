@@ -63,6 +63,8 @@ function(scaledot_add_program name file)
     target_link_libraries(${name} PRIVATE doctest_main $<TARGET_NAME_IF_EXISTS:scaledot_mpfr>)
 endfunction()
 
+# Those that take longest begin first, so that none of them is the last to end.
+set(SCALEDOT_LONG_TESTS "^(attention|attention_options|kernel_weights|layer_norm|rms_norm|softmax)_test")
 set(SCALEDOT_TEST_CASES "" CACHE STRING "Which cases of a test to run: doctest's patterns, separated by commas; empty: all")
 
 function(scaledot_add_program_test name program)
@@ -72,6 +74,9 @@ function(scaledot_add_program_test name program)
     endif()
     add_test(NAME ${name} COMMAND ${program} ${arguments})
     set_tests_properties(${name} PROPERTIES TIMEOUT 600)
+    if(name MATCHES "${SCALEDOT_LONG_TESTS}")
+        set_tests_properties(${name} PROPERTIES COST 100)
+    endif()
 endfunction()
 
 # Valgrind sees what is read before it was written. It knows no AVX-512, takes the place of a test's own operator new, and

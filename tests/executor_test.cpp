@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include <scaledot/detail/aligned_buffer.hpp>
-#include <scaledot/detail/scratch.hpp>
 #include <scaledot/detail/shared_work.hpp>
 #include <scaledot/executor.hpp>
 
@@ -87,17 +85,6 @@ private:
     bool stopping_ = false;
 };
 
-struct shares_in_scratch {
-    explicit shares_in_scratch(std::size_t parts)
-        : buffer(sd::detail::shared_work::bytes(parts)), memory(buffer.data()), work(parts, memory)
-    {
-    }
-
-    sd::detail::aligned_buffer<std::byte> buffer;
-    sd::detail::scratch memory;
-    sd::detail::shared_work work;
-};
-
 } // namespace
 
 TEST_CASE("executor: run_parts calls each part once, on the pool while a scope lasts")
@@ -128,7 +115,7 @@ TEST_CASE("executor: results written by the parts are seen after the call")
     const sd::executor_scope scope(pool);
     std::vector<double> values(100'000);
     for (int round = 1; round <= 20; ++round) {
-        sd::detail::run_ranges(values.size(), 4, [&](std::size_t, std::size_t begin, std::size_t end) {
+        sd::detail::run_ranges(values.size(), 4, 1, [&](std::size_t, std::size_t begin, std::size_t end) {
             for (std::size_t i = begin; i < end; ++i) {
                 values[i] += 1;
             }
@@ -153,25 +140,53 @@ TEST_CASE("executor: scopes nest, and belong to their thread")
     CHECK(seen == nullptr);
 }
 
-TEST_CASE("executor: ranges are contiguous, in order, cover everything, and differ by at most one")
+TEST_CASE("executor: ranges of a part are contiguous, in order, cover everything, and differ by at most one")
 {
     for (const std::size_t items : {std::size_t{1}, std::size_t{7}, std::size_t{64}, std::size_t{1001}}) {
         for (std::size_t parts = 1; parts <= std::min<std::size_t>(items, 9); ++parts) {
-            std::vector<std::size_t> begins(parts);
-            std::vector<std::size_t> ends(parts);
-            sd::detail::run_ranges(items, parts, [&](std::size_t part, std::size_t begin, std::size_t end) {
-                begins[part] = begin;
-                ends[part] = end;
-            });
-            CHECK(begins.front() == 0);
-            CHECK(ends.back() == items);
+            std::vector<std::size_t> ends;
             for (std::size_t part = 0; part < parts; ++part) {
-                CHECK((part == 0 || begins[part] == ends[part - 1]));
-                CHECK(ends[part] - begins[part] >= items / parts);
-                CHECK(ends[part] - begins[part] <= items / parts + 1);
+                const auto [begin, end] = sd::detail::range_of_part(items, parts, part);
+                CHECK(begin == (part == 0 ? 0 : ends.back()));
+                CHECK(end - begin >= items / parts);
+                CHECK(end - begin <= items / parts + 1);
+                ends.push_back(end);
+            }
+            CHECK(ends.back() == items);
+        }
+    }
+}
+
+TEST_CASE("executor: run_ranges covers each item once, in up to four ranges a part, none of which is too short")
+{
+    for (const std::size_t items : {std::size_t{2}, std::size_t{7}, std::size_t{64}, std::size_t{1001}}) {
+        for (std::size_t parts = 1; parts <= std::min<std::size_t>(items, 90); ++parts) {
+            for (const std::size_t shortest : {std::size_t{1}, std::size_t{10}}) {
+                CAPTURE(items);
+                CAPTURE(parts);
+                CAPTURE(shortest);
+                thread_pool pool(4);
+                const sd::executor_scope scope(pool);
+                std::vector<std::atomic<int>> covered(items);
+                std::atomic<std::size_t> ranges{0};
+                std::atomic<bool> right{true};
+                sd::detail::run_ranges(items, parts, shortest,
+                                       [&](std::size_t part, std::size_t begin, std::size_t end) {
+                                           right = right && part < parts && begin < end && end <= items &&
+                                                   end - begin >= std::min(shortest, items / parts);
+                                           ++ranges;
+                                           for (std::size_t i = begin; i < end; ++i) {
+                                               ++covered[i];
+                                           }
+                                       });
+                CHECK(right);
+                CHECK(ranges >= parts);
+                CHECK(ranges <= 4 * parts);
+                CHECK(std::all_of(covered.begin(), covered.end(), [](const auto& count) { return count == 1; }));
             }
         }
     }
+    sd::detail::run_ranges(0, 0, 1, [](std::size_t, std::size_t, std::size_t) { CHECK(false); });
 }
 
 TEST_CASE("executor: threads take each index of shared work once, however often it is dealt, and more of it than there "
@@ -183,12 +198,12 @@ TEST_CASE("executor: threads take each index of shared work once, however often 
             CAPTURE(parts);
             thread_pool pool(parts);
             const sd::executor_scope scope(pool);
-            shares_in_scratch memory(parts + 1); // a share that no part owns
+            sd::detail::shared_work work(parts + 1); // a share that no part owns
             std::vector<std::atomic<int>> taken(items);
             for (int times = 1; times <= 3; ++times) {
-                memory.work.deal(items);
+                work.deal(items);
                 sd::detail::run_parts(parts, [&](std::size_t part) {
-                    memory.work.take(part, [&](std::size_t i, std::size_t end) { taken[i] += i < end ? 1 : 100; });
+                    work.take(part, [&](std::size_t i, std::size_t end) { taken[i] += i < end ? 1 : 100; });
                 });
                 CHECK(std::all_of(taken.begin(), taken.end(), [&](const auto& count) { return count == times; }));
             }
@@ -198,13 +213,13 @@ TEST_CASE("executor: threads take each index of shared work once, however often 
 
 TEST_CASE("executor: of shared work a part takes its own share first, in order, then what the others have left")
 {
-    shares_in_scratch memory(3);
-    memory.work.deal(8); // 0 1 2 | 3 4 5 | 6 7
+    sd::detail::shared_work work(3);
+    work.deal(8); // 0 1 2 | 3 4 5 | 6 7
     std::vector<std::size_t> taken;
-    memory.work.take(1, [&](std::size_t i, std::size_t end) {
+    work.take(1, [&](std::size_t i, std::size_t end) {
         taken.push_back(i);
         if (i == 4) { // meanwhile the first part takes all that is left
-            memory.work.take(0, [&](std::size_t other, std::size_t) { taken.push_back(other); });
+            work.take(0, [&](std::size_t other, std::size_t) { taken.push_back(other); });
         }
         CHECK(end == 6);
     });

@@ -108,16 +108,6 @@ inline index_range range_of_part(std::size_t items, std::size_t parts, std::size
     return {begin, begin + share + (part < longer ? 1 : 0)};
 }
 
-/// Calls range(part, begin, end) for a static partition of [0, items) into `parts` contiguous ranges.
-template <class Range>
-void run_ranges(std::size_t items, std::size_t parts, Range&& range)
-{
-    run_parts(parts, [&](std::size_t part) {
-        const auto [begin, end] = range_of_part(items, parts, part);
-        range(part, begin, end);
-    });
-}
-
 } // namespace detail
 
 /// Makes `pool` the executor of every scaledot call on this thread until the scope ends. Scopes nest.

@@ -7,6 +7,7 @@
 #include <scaledot/detail/attention_call.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/overlap.hpp>
+#include <scaledot/detail/shared_work.hpp>
 #include <scaledot/detail/view.hpp>
 #include <scaledot/executor.hpp>
 
@@ -83,7 +84,7 @@ attention_result<Output, Lse> merge(const attention_result<Output, Lse>& left,
     const std::size_t size = output.extent(-1);
     const std::size_t rows = detail::element_count(rows_shape);
     const std::size_t parts = detail::part_count(rows, 4.0 * static_cast<double>(size) + 64);
-    detail::run_ranges(rows, parts, [&](std::size_t, std::size_t begin, std::size_t end) {
+    detail::run_ranges(rows, parts, 1, [&](std::size_t, std::size_t begin, std::size_t end) {
         for (std::size_t row = begin; row < end; ++row) {
             const auto shares =
                 detail::shares_of(static_cast<double>(left_lse.data[detail::offset_of(left_lse, row, 0)]),

@@ -191,14 +191,11 @@ private:
     {
         const std::size_t own_packed = packed_elements(run_rows<Arch, T>);
         const std::size_t bytes = bytes_of_part(own_packed);
-        const std::size_t shared = shared_work::bytes(parts_);
-        const scratch_lease lease(
-            checked_sum(shared, checked_product(bytes, parts_, "scratch memory"), "scratch memory"));
-        scratch common(lease.data());
-        shared_work work(parts_, common);
+        const scratch_lease lease(checked_product(bytes, parts_, "scratch memory"));
+        shared_work work(parts_);
         work.deal(heads_);
         run_parts(parts_, [&](std::size_t index) {
-            scratch memory(lease.data() + shared + index * bytes);
+            scratch memory(lease.data() + index * bytes);
             part p = make_part(own_packed, memory);
             work.take(index, [&](std::size_t head, std::size_t end) {
                 if (head + 1 < end && plan_.keys <= small_head) {
@@ -235,13 +232,12 @@ private:
         const std::size_t elements = packed_elements(length);
         const std::size_t bytes = bytes_of_part(0);
         scratch counting;
-        shared_work(parts, counting);
         counting.take<key_element>(together, elements);
         const std::size_t shared = counting.bytes();
         const scratch_lease lease(
             checked_sum(shared, checked_product(bytes, parts, "scratch memory"), "scratch memory"));
         scratch common(lease.data());
-        shared_work work(parts, common);
+        shared_work work(parts);
         auto* const all_packed = elements == 0 ? nullptr : common.take<key_element>(together, elements);
         for (std::size_t first = 0; first < heads_; first += together) {
             const std::size_t heads = std::min(together, heads_ - first);
@@ -284,15 +280,12 @@ private:
         scratch counting;
         partial_rows<T>(rows_at_once, padded, with_statistics_, counting);
         const std::size_t bytes_of_result = counting.bytes();
-        const std::size_t work_bytes = shared_work::bytes(parts_);
-        const std::size_t results =
-            checked_sum(work_bytes, checked_product(bytes_of_result, wave, "scratch memory"), "scratch memory");
+        const std::size_t results = checked_product(bytes_of_result, wave, "scratch memory");
         const scratch_lease lease(
             checked_sum(results, checked_product(bytes, parts_ + 1, "scratch memory"), "scratch memory"));
-        scratch common(lease.data());
-        shared_work work(parts_, common);
+        shared_work work(parts_);
         const auto result = [&](std::size_t i) {
-            scratch memory(lease.data() + work_bytes + i * bytes_of_result);
+            scratch memory(lease.data() + i * bytes_of_result);
             return partial_rows<T>(rows_at_once, padded, with_statistics_, memory);
         };
         const auto start_run = [&](part& p, std::size_t run) {

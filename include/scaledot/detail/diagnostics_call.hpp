@@ -6,6 +6,7 @@
 #include <scaledot/detail/attention_call.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/overlap.hpp>
+#include <scaledot/detail/shared_work.hpp>
 #include <scaledot/executor.hpp>
 #include <scaledot/kernel/diagnostics.hpp>
 #include <scaledot/kernel/scores.hpp>
@@ -146,10 +147,11 @@ auto diagnose_rows(const E& logits, const softmax_options& options)
     }
     rows.strides = strides;
 
-    auto diagnostics = make_figures < Diagnostics, E, T, rank == dynamic_rank ? rank : rank - 1 > (rows.shape);
+    constexpr std::size_t rank_of_figures = rank == dynamic_rank ? rank : rank - 1;
+    auto diagnostics = make_figures<Diagnostics, E, T, rank_of_figures>(rows.shape);
     const std::size_t count = element_count(rows.shape);
     const std::size_t parts = part_count(count, 64.0 * static_cast<double>(length) + 64.0);
-    run_ranges(count, parts, [&](std::size_t, std::size_t begin, std::size_t end) {
+    run_ranges(count, parts, 1, [&](std::size_t, std::size_t begin, std::size_t end) {
         for (std::size_t row = begin; row < end; ++row) {
             const auto statistics = statistics_of_row<native_architecture, T>(rows.data + offset_of(rows, row, 0),
                                                                               length, step, options.temperature);

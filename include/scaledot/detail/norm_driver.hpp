@@ -6,6 +6,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/norm_blocks.hpp>
 #include <scaledot/detail/norm_rows_driver.hpp>
+#include <scaledot/detail/shared_work.hpp>
 #include <scaledot/detail/view.hpp>
 #include <scaledot/executor.hpp>
 #include <scaledot/kernel/norm.hpp>
@@ -44,7 +45,7 @@ void drive_norm(const strided_view<O>& out, const strided_view<const S>& x, cons
             const row_normalizer<Arch, Kind, T, O, S, std::remove_cvref_t<decltype(*first_gamma)>,
                                  std::remove_cvref_t<decltype(*first_beta)>, Report>
                 rows(out, x, first_gamma, first_beta, segments, inner, epsilon, report);
-            run_ranges(blocks, part_count(blocks, operations),
+            run_ranges(blocks, part_count(blocks, operations), rows.shortest_range,
                        [&](std::size_t, std::size_t begin, std::size_t end) { rows.run(begin, end, large); });
             return;
         }
@@ -55,7 +56,7 @@ void drive_norm(const strided_view<O>& out, const strided_view<const S>& x, cons
     constexpr std::size_t bytes_together = 24576; // less than a first-level cache
     const std::size_t block_bytes = std::max<std::size_t>(count * length * sizeof(S), 1);
     const std::size_t together = std::clamp<std::size_t>(bytes_together / block_bytes, 1, statistics.largest_group);
-    run_ranges(blocks, part_count(blocks, operations), [&](std::size_t, std::size_t begin, std::size_t end) {
+    run_ranges(blocks, part_count(blocks, operations), 1, [&](std::size_t, std::size_t begin, std::size_t end) {
         for (std::size_t block = begin; block < end; block += together) {
             const std::size_t group = std::min(together, end - block);
             typename decltype(statistics)::blocks sources{};

@@ -27,6 +27,8 @@ public:
     static constexpr bool centred = Kind == norm_kind::centred;
     static constexpr bool pairs = std::is_same_v<T, double>;
     static constexpr bool reported = !std::is_same_v<Report, no_report>;
+    /// Rows of a range that one thread takes, or more: the first group of a range is summed while none is written.
+    static constexpr std::size_t shortest_range = 4 * kernel::lanes<Arch, double>;
 
     row_normalizer(const strided_view<O>& out, const strided_view<const S>& x, const G* gamma, const B* beta,
                    const norm_segments& segments, std::size_t inner, double epsilon, const Report& report)

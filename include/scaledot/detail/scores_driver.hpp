@@ -8,6 +8,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/score_tile.hpp>
 #include <scaledot/detail/scratch.hpp>
+#include <scaledot/detail/shared_work.hpp>
 #include <scaledot/detail/view.hpp>
 #include <scaledot/executor.hpp>
 #include <scaledot/kernel/partial.hpp>
@@ -128,12 +129,12 @@ void share_rows_of_scores(const attention_plan& plan, const strided_view<const Q
     make_worker(counting);
     const std::size_t bytes = counting.bytes();
     const scratch_lease lease(checked_product(bytes, parts, "scratch memory"));
-    run_ranges(items, parts, [&](std::size_t part, std::size_t first, std::size_t last) {
+    shared_work shared(parts);
+    shared.deal(items);
+    run_parts(parts, [&](std::size_t part) {
         scratch memory(lease.data() + part * bytes);
         worker w = make_worker(memory);
-        for (std::size_t item = first; item < last; ++item) {
-            work(w, item);
-        }
+        shared.take(part, [&](std::size_t item, std::size_t) { work(w, item); });
     });
 }
 

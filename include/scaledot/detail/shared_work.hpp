@@ -4,12 +4,12 @@
 #define SCALEDOT_DETAIL_SHARED_WORK_HPP
 
 #include <scaledot/detail/config.hpp>
-#include <scaledot/detail/scratch.hpp>
 #include <scaledot/executor.hpp>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
-#include <memory>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
@@ -18,32 +18,25 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 /// of another kind or a virtual one that is not there all the time.
 class shared_work {
 public:
-    shared_work(std::size_t parts, scratch& memory) : parts_(parts), shares_(memory.take<share>(parts, 1)) {}
-
-    /// How much memory that takes.
-    static std::size_t bytes(std::size_t parts)
-    {
-        scratch counting;
-        shared_work(parts, counting);
-        return counting.bytes();
-    }
+    explicit shared_work(std::size_t parts) : shares_(std::clamp<std::size_t>(parts, 1, most_shares)) {}
 
     /// Deals out the indices below `items`, while no part is taking any.
     void deal(std::size_t items)
     {
-        for (std::size_t part = 0; part < parts_; ++part) {
-            const auto [begin, end] = range_of_part(items, parts_, part);
-            std::construct_at(shares_ + part, begin, end);
+        for (std::size_t i = 0; i < shares_; ++i) {
+            const auto [begin, end] = range_of_part(items, shares_, i);
+            share_[i].next = begin;
+            share_[i].end = end;
         }
     }
 
     /// Calls use(i, end) for one index after another until none is left. Those from i + 1 to `end` are likely to be
     /// next.
     template <class Use>
-    void take(std::size_t part, const Use& use) const
+    void take(std::size_t part, const Use& use)
     {
-        for (std::size_t turn = 0; turn < parts_; ++turn) {
-            share& from = shares_[(part + turn) % parts_];
+        for (std::size_t turn = 0; turn < shares_; ++turn) {
+            share& from = share_[(part + turn) % shares_];
             while (from.next.load(std::memory_order_relaxed) < from.end) {
                 const std::size_t i = from.next.fetch_add(1, std::memory_order_relaxed);
                 if (i < from.end) {
@@ -54,16 +47,38 @@ public:
     }
 
 private:
-    struct alignas(64) share {
-        share(std::size_t begin, std::size_t last) : next(begin), end(last) {}
+    static constexpr std::size_t most_shares = 64; // beyond, parts have one together
 
-        std::atomic<std::size_t> next;
-        std::size_t end;
+    struct alignas(64) share {
+        std::atomic<std::size_t> next{0};
+        std::size_t end = 0;
     };
 
-    std::size_t parts_;
-    share* shares_;
+    std::size_t shares_;
+    std::array<share, most_shares> share_;
 };
+
+/// Calls range(part, begin, end) for contiguous ranges that make up [0, items), one after another for each part: for up
+/// to four of them, if they are not to be shorter than `shortest`.
+template <class Range>
+void run_ranges(std::size_t items, std::size_t parts, std::size_t shortest, Range&& range)
+{
+    if (parts <= 1) {
+        if (parts == 1) {
+            range(std::size_t{0}, std::size_t{0}, items);
+        }
+        return;
+    }
+    const std::size_t pieces = std::clamp(items / shortest, parts, 4 * parts);
+    shared_work work(parts);
+    work.deal(pieces);
+    run_parts(parts, [&](std::size_t part) {
+        work.take(part, [&](std::size_t piece, std::size_t) {
+            const auto [begin, end] = range_of_part(items, pieces, piece);
+            range(part, begin, end);
+        });
+    });
+}
 
 } // namespace scaledot::inline SCALEDOT_BUILD::detail
 

@@ -5,6 +5,7 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/scratch.hpp>
+#include <scaledot/detail/shared_work.hpp>
 #include <scaledot/detail/softmax_tile.hpp>
 #include <scaledot/detail/view.hpp>
 #include <scaledot/executor.hpp>
@@ -306,7 +307,7 @@ void run_limits(const softmax_layout<S, R>& layout, bool cold)
     const std::size_t per_line = layout.rows_per_line();
     const std::size_t rows = layout.lines() * per_line;
     const std::size_t parts = part_count(rows, static_cast<double>(layout.length()) * 8);
-    run_ranges(rows, parts, [&](std::size_t, std::size_t begin, std::size_t end) {
+    run_ranges(rows, parts, 1, [&](std::size_t, std::size_t begin, std::size_t end) {
         for (std::size_t row = begin; row < end; ++row) {
             const S* const x = layout.input(row / per_line, row % per_line);
             R* const y = layout.output(row / per_line, row % per_line);
@@ -357,7 +358,7 @@ void drive_softmax(const strided_view<const S>& x, const strided_view<R>& y, std
         const std::size_t line = 64 / sizeof(T);
         const std::size_t elements = (worker.scratch_elements() + line - 1) / line * line;
         const scratch_lease memory(checked_product(elements * sizeof(T), parts, "scratch memory"));
-        run_ranges(worker.groups(), parts, [&](std::size_t part, std::size_t begin, std::size_t end) {
+        run_ranges(worker.groups(), parts, 1, [&](std::size_t part, std::size_t begin, std::size_t end) {
             worker.run(begin, end, reinterpret_cast<T*>(memory.data()) + part * elements);
         });
     });

@@ -122,41 +122,77 @@ TEST_CASE_TEMPLATE("merge: a NaN part makes the whole NaN", T, float, double)
     }
 }
 
-TEST_CASE_TEMPLATE("close: sums of lanes become the sum, the maximum stays", T, float, double)
+namespace {
+
+/// Sums of weights in lanes, a vector for each of some rows, and the maxima and sums of as many rows, whole vectors.
+template <class T>
+struct open_rows {
+    static constexpr std::size_t lanes = kernel::lanes<arch, T>;
+    static constexpr std::size_t most = 3 * lanes;
+
+    alignas(64) std::array<T, most * lanes> weights{};
+    std::array<T, most> maxima{};
+    std::array<T, most> sums{};
+
+    void close(std::size_t count) { kernel::close_rows<arch>(weights.data(), count, maxima.data(), sums.data()); }
+};
+
+} // namespace
+
+TEST_CASE_TEMPLATE("close_rows: sums of lanes become the sums, by the tree of sum_of_lanes; maxima stay", T, float,
+                   double)
 {
-    constexpr std::size_t lanes = kernel::lanes<arch, T>;
-    std::array<T, lanes> sums;
-    for (std::size_t i = 0; i < lanes; ++i) {
-        sums[i] = static_cast<T>(i + 1);
-    }
-    for (const T maximum : {T(-3), std::numeric_limits<T>::lowest(), minus_infinity_of<T>()}) {
-        partial<T> p(T(2), maximum, T(99));
-        const auto output = p.output;
-        kernel::close(p.row(), kernel::batch<arch, T>::load_unaligned(sums.data()));
-        CHECK(p.sum == static_cast<T>(lanes * (lanes + 1) / 2));
-        CHECK(std::memcmp(&p.maximum, &maximum, sizeof maximum) == 0);
-        CHECK(p.output == output);
+    using rows = open_rows<T>;
+    for (std::size_t count = 1; count <= 2 * rows::lanes + 1; ++count) {
+        rows open;
+        for (std::size_t i = 0; i < open.weights.size(); ++i) {
+            open.weights[i] = static_cast<T>(1 + i % 7) / static_cast<T>(3 + i % 11);
+        }
+        const std::array maxima{T(-3), std::numeric_limits<T>::lowest(), minus_infinity_of<T>(), T(7)};
+        for (std::size_t r = 0; r < open.maxima.size(); ++r) {
+            open.maxima[r] = maxima[r % maxima.size()];
+        }
+        const rows before = open;
+        open.close(count);
+        for (std::size_t r = 0; r < count; ++r) {
+            const T* const of_row = before.weights.data() + r * rows::lanes;
+            CHECK(open.sums[r] == kernel::sum_of_lanes(kernel::batch<arch, T>::load_unaligned(of_row)));
+            CHECK(std::memcmp(&open.maxima[r], &before.maxima[r], sizeof(T)) == 0);
+        }
     }
 #if !defined(__FAST_MATH__) // which takes a zero's sign for nothing
-    partial<T> p(T(2), T(-0.0), T(0));
-    kernel::close(p.row(), kernel::batch<arch, T>(T(1)));
-    CHECK(all_zero(std::vector<T>{p.maximum}));
+    rows open;
+    open.weights.fill(T(1));
+    open.maxima.fill(T(-0.0));
+    open.close(1);
+    CHECK(all_zero(std::vector<T>{open.maxima[0]}));
 #endif
 }
 
-TEST_CASE_TEMPLATE("close: NaN or an infinity in any lane makes maximum and sum NaN, whatever the maximum is", T, float,
-                   double)
+TEST_CASE_TEMPLATE("close_rows: NaN or an infinity in any lane makes maximum and sum of its row NaN, whatever the "
+                   "maximum is",
+                   T, float, double)
 {
-    constexpr std::size_t lanes = kernel::lanes<arch, T>;
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
+    using rows = open_rows<T>;
+    for (std::size_t lane = 0; lane < rows::lanes; ++lane) {
         for (const T bad : {nan_of<T>(), std::copysign(nan_of<T>(), T(-1)), infinity_of<T>()}) {
             for (const T maximum : {T(1), minus_infinity_of<T>(), infinity_of<T>()}) {
-                std::array<T, lanes> sums;
-                sums.fill(T(1));
-                sums[lane] = bad;
-                partial<T> p(T(2), maximum, T(99));
-                kernel::close(p.row(), kernel::batch<arch, T>::load_unaligned(sums.data()));
-                CHECK(all_nan(std::vector<T>{p.maximum, p.sum}));
+                for (const std::size_t row : {std::size_t{0}, rows::lanes - 1, rows::lanes}) {
+                    rows open;
+                    open.weights.fill(T(1));
+                    open.maxima.fill(T(2));
+                    open.weights[row * rows::lanes + lane] = bad;
+                    open.maxima[row] = maximum;
+                    open.close(rows::lanes + 1);
+                    for (std::size_t r = 0; r <= rows::lanes; ++r) {
+                        if (r == row) {
+                            CHECK(all_nan(std::vector<T>{open.maxima[r], open.sums[r]}));
+                        } else {
+                            CHECK(open.maxima[r] == T(2));
+                            CHECK(open.sums[r] == static_cast<T>(rows::lanes));
+                        }
+                    }
+                }
             }
         }
     }
@@ -166,7 +202,7 @@ TEST_CASE_TEMPLATE("all_finite: finds a single NaN or infinity wherever it stand
                    double)
 {
     constexpr std::size_t lanes = kernel::lanes<arch, T>;
-    for (std::size_t count = 0; count <= 4 * lanes; count += lanes) {
+    for (std::size_t count = 0; count <= 9 * lanes; count += lanes) {
         std::vector<T> x(count + 1, T(-1.5));
         x[count] = nan_of<T>(); // past the end
         CHECK(kernel::all_finite<arch>(x.data(), count));

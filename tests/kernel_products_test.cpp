@@ -131,8 +131,9 @@ TEST_CASE_TEMPLATE("score_tile: each score is one chain over the head, in any nu
     }
 }
 
-TEST_CASE_TEMPLATE("value_rows: what is kept of the output, then one chain over the keys, in any number of vectors", T,
-                   float, double)
+TEST_CASE_TEMPLATE("value_rows: what is kept of the output, or nothing, then one chain over the keys, in any number of "
+                   "vectors",
+                   T, float, double)
 {
     constexpr std::size_t rows = tile<T>::rows;
     constexpr std::size_t lanes = kernel::lanes<arch, T>;
@@ -150,6 +151,12 @@ TEST_CASE_TEMPLATE("value_rows: what is kept of the output, then one chain over 
                 auto together = before;
                 kernel::value_rows<number_step<T>, rows>(weights.data(), 128, values, stride, count,
                                                          kept_of_rows<T>.data(), vectors, together.data(), size + 1);
+                std::vector<T> zeros(before.size()), fresh(before.size(), std::numeric_limits<T>::quiet_NaN());
+                kernel::value_rows<number_step<T>, rows>(weights.data(), 128, values, stride, count,
+                                                         kept_of_rows<T>.data(), vectors, zeros.data(), size + 1);
+                kernel::value_rows<number_step<T>, rows>(weights.data(), 128, values, stride, count,
+                                                         static_cast<const T*>(nullptr), vectors, fresh.data(),
+                                                         size + 1);
                 for (std::size_t r = 0; r < rows; ++r) {
                     const T* const output = &before[r * (size + 1)];
                     std::vector<T> alone(output, output + size), selected(output, output + size);
@@ -164,6 +171,7 @@ TEST_CASE_TEMPLATE("value_rows: what is kept of the output, then one chain over 
                                        values[j * stride + static_cast<std::ptrdiff_t>(c)], sum);
                         }
                         REQUIRE(together[r * (size + 1) + c] == sum);
+                        REQUIRE(fresh[r * (size + 1) + c] == zeros[r * (size + 1) + c]);
                         REQUIRE(alone[c] == sum);
                         REQUIRE(selected[c] == sum);
                     }

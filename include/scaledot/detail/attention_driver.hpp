@@ -142,25 +142,31 @@ private:
     template <class Attend>
     void finish_run(part& p, std::size_t head, const Attend& attend_carefully) const
     {
+        const std::size_t rows = p.work.rows();
+        const std::size_t size = p.work.padded_value_size();
+        const auto finish = [&](std::size_t first, std::size_t last, T value_scale) {
+            finish_({head / plan_.key_heads, &p.work.place(0), p.total, first, last, value_scale});
+        };
+        if (kernel::all_finite<Arch>(p.total.outputs(), rows * size)) {
+            finish(0, rows, T(1));
+            return;
+        }
         std::array<bool, run_rows<Arch, T>> again;
         bool any = false;
-        for (std::size_t r = 0; r < p.work.rows(); ++r) {
-            const auto row = p.total.row(r);
-            again[r] = !trustworthy(row, p.work.padded_value_size());
+        for (std::size_t r = 0; r < rows; ++r) {
+            again[r] = !trustworthy(p.total.row(r), size);
             any = any || again[r];
             if (!again[r]) {
-                finish_(head / plan_.key_heads, p.work.place(r), row);
+                finish(r, r + 1, T(1));
             }
         }
         if (!any) {
             return;
         }
         attend_carefully();
-        for (std::size_t r = 0; r < p.work.rows(); ++r) {
+        for (std::size_t r = 0; r < rows; ++r) {
             if (again[r]) {
-                auto row = p.total.row(r);
-                row.value_scale = p.work.careful_scale();
-                finish_(head / plan_.key_heads, p.work.place(r), row);
+                finish(r, r + 1, p.work.careful_scale());
             }
         }
     }

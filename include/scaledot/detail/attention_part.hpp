@@ -36,28 +36,35 @@ struct attention_part {
     }
 };
 
-/// Where finished rows go: a reference to a callable (batch entry, place, partial row), called once for each row, from
-/// several threads at once. The driver is compiled once for all of them.
+/// Rows [first, last) of a run, finished: their places and partial results, all of which `value_scale` applies to.
+template <class T>
+struct finished_rows {
+    std::size_t entry;
+    const row_place* places;
+    const partial_rows<T>& results;
+    std::size_t first;
+    std::size_t last;
+    T value_scale = 1;
+};
+
+/// Where finished rows go: a reference to a callable (finished_rows), called once for each row, from several threads at
+/// once. The driver is compiled once for all of them.
 template <class T>
 class row_receiver {
 public:
     template <class Finish>
     explicit row_receiver(const Finish& finish)
-        : finish_(&finish),
-          call_([](const void* callable, std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
-              (*static_cast<const Finish*>(callable))(entry, place, row);
+        : finish_(&finish), call_([](const void* callable, const finished_rows<T>& rows) {
+              (*static_cast<const Finish*>(callable))(rows);
           })
     {
     }
 
-    void operator()(std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) const
-    {
-        call_(finish_, entry, place, row);
-    }
+    void operator()(const finished_rows<T>& rows) const { call_(finish_, rows); }
 
 private:
     const void* finish_;
-    void (*call_)(const void*, std::size_t, const row_place&, const kernel::partial_row<T>&);
+    void (*call_)(const void*, const finished_rows<T>&);
 };
 
 } // namespace scaledot::inline SCALEDOT_BUILD::detail

@@ -68,6 +68,9 @@ struct attention_plan {
         return options->key_lengths.empty() ? keys : options->key_lengths[entry];
     }
 
+    /// Whether queries of an entry see different keys.
+    bool depends_on_position() const { return options->causal || options->window_left || options->window_right; }
+
     /// The keys that key length, causality and window leave to query i of a batch entry.
     key_range visible(std::size_t entry, std::size_t i) const
     {

@@ -68,15 +68,27 @@ void attend(const attention_plan& plan, const strided_view<const Q>& q, const st
 {
     using T = arithmetic_t<Q, K, V>;
     const std::size_t size = v.extent(-1);
-    const auto finish = [&](std::size_t entry, const row_place& place, const kernel::partial_row<T>& row) {
-        kernel::row_total total{};
-        if (out) {
-            O* const output = out->row(entry, place.head, place.query);
-            // Rows are finished in bursts, too short for the machine to see what is written next.
-            kernel::row_prefetcher(output, kernel::rows_ahead, out->row_stride(), size).ask(size * sizeof(O));
-            total = finish_row<Arch>(row, plan.sink(place.head), size, output);
+    const std::ptrdiff_t stride = out ? out->row_stride() : 0;
+    const bool with_sinks = !plan.options->sinks.empty();
+    const auto finish = [=, &plan, &report](const finished_rows<T>& rows) {
+        O* output = nullptr;
+        for (std::size_t r = rows.first; r < rows.last; ++r) {
+            const row_place& place = rows.places[r];
+            kernel::partial_row<T> row = rows.results.row(r);
+            row.value_scale = rows.value_scale;
+            kernel::row_total total{};
+            if (out) {
+                output = output && place.query > 0 ? output + stride : out->row(rows.entry, place.head, place.query);
+                // Rows are finished in bursts, too short for the machine to see what is written next.
+                constexpr std::size_t line = 64 / sizeof(O);
+                for (std::size_t i = 0; i < size; i += line) {
+                    kernel::ask_for_row(output + i, stride, kernel::rows_ahead);
+                }
+                total = finish_row<Arch>(row, with_sinks ? plan.sink(place.head) : kernel::negative_infinity<double>,
+                                         size, output);
+            }
+            report(rows.entry, place, total, row.statistics);
         }
-        report(entry, place, total, row.statistics);
     };
     drive_attention<Arch, T, Q, K, V>(plan, {q}, {k}, {v}, out != nullptr, with_statistics, row_receiver<T>(finish));
 }

@@ -76,7 +76,11 @@ public:
     /// finite, and scales the others by careful_scale(), for values so large that sums of them would not be.
     void attend_chunk(std::size_t chunk_index, const key_element* packed, const partial_rows<T>& chunk, bool carefully)
     {
-        chunk.clear(rows());
+        chunk.clear_sums(rows());
+        has_output_.fill(carefully);
+        if (carefully) {
+            chunk.clear_output(0, rows());
+        }
         std::fill_n(sums_, rows() * lanes, T(0));
         if (with_statistics_) {
             std::fill_n(observed_, rows(), kernel::score_sums<Arch, T>{});
@@ -86,12 +90,15 @@ public:
         for (std::size_t first = begin; first < end; first += kernel::block_keys) {
             attend_block(first, std::min(first + kernel::block_keys, end), packed, chunk, carefully);
         }
+        for (std::size_t row = 0; row < rows(); row += tile::rows) {
+            if (!has_output_[row / tile::rows]) {
+                chunk.clear_output(row, std::min(tile::rows, rows() - row));
+            }
+        }
         for (std::size_t r = 0; with_statistics_ && r < rows(); ++r) {
             kernel::merge(*chunk.row(r).statistics, observed_[r].statistics(scores_.factor(), *chunk.row(r).maximum));
         }
-        for (std::size_t r = 0; r < rows(); ++r) {
-            kernel::close(chunk.row(r), kernel::batch<Arch, T>::load_aligned(sums_ + r * lanes));
-        }
+        kernel::close_rows<Arch>(sums_, rows(), chunk.maxima(), chunk.sums());
     }
 
 private:
@@ -191,7 +198,8 @@ private:
         for (std::size_t t = 0; t < group.count; ++t) {
             if (group.seen[t].first < group.seen[t].last) {
                 add_values(row, t, group, b, chunk, carefully);
-                upcoming_.ask(bytes_at_once);
+                has_output_[row / tile::rows + t] = true;
+                upcoming_.template ask<lines_at_once>();
             }
         }
     }
@@ -230,7 +238,7 @@ private:
             if (panel < group.seen[t].last && panel + tile::width > group.seen[t].first) {
                 scores_.multiply(row + t * tile::rows, t * tile::rows, group.rows[t], panel, group.seen[t].last - panel,
                                  packed);
-                upcoming_.ask(bytes_at_once);
+                upcoming_.template ask<lines_at_once>();
             }
         }
     }
@@ -262,7 +270,9 @@ private:
             }
         }
         T* const references = chunk.row(row).maximum;
-        std::copy_n(references, count, before_.begin());
+        if (with_statistics_) {
+            std::copy_n(references, count, before_.begin());
+        }
         kernel::raise_references<Arch>(references, maxima_.data(), factor, count, kept_.data());
         for (std::size_t slot = 0; slot < count; ++slot) {
             const key_range& seen = group.seen[slot / tile::rows];
@@ -343,13 +353,15 @@ private:
     {
         const key_range& seen = group.seen[t];
         const std::size_t steps = kernel::steps_of<Step>(std::min(seen.last, b.last - b.first) - seen.first);
+        const bool fresh = !has_output_[row / tile::rows + t];
         const auto* const values = of_block + static_cast<std::ptrdiff_t>(seen.first / Step::depth) * b.value_stride;
         kernel::for_each_tile<Arch, T>(group.rows[t], [&](auto rows, std::size_t r) {
             const std::size_t slot = t * tile::rows + r;
             T* output = chunk.row(row + slot).output;
             if (!carefully) {
                 kernel::value_rows<Step, rows>(weights(slot, seen), kernel::block_keys, values, b.value_stride, steps,
-                                               kept_.data() + slot, value_vectors_, output, padded_value_size());
+                                               fresh ? nullptr : kept_.data() + slot, value_vectors_, output,
+                                               padded_value_size());
                 return;
             }
             for (std::size_t i = 0; i < rows; ++i) {
@@ -366,7 +378,7 @@ private:
     }
 
     /// Of each argument, between two tiles: a head of as many keys as queries is there before its turn.
-    static constexpr std::size_t bytes_at_once = 1024;
+    static constexpr std::size_t lines_at_once = 16;
     static constexpr std::size_t padded_group = (group_rows<Arch, T> + lanes - 1) / lanes * lanes;
 
     const attention_plan& plan_;
@@ -379,6 +391,8 @@ private:
     kernel::score_sums<Arch, T>* observed_; ///< of the scores of the chunk so far
     value_element* values_;
     kernel::prefetch_queue<Q, K, V> upcoming_;
+    std::array<bool, run_rows<Arch, T> / tile::rows>
+        has_output_; ///< of each tile: whether keys of the chunk were added
     std::array<T, padded_group> maxima_;
     std::array<T, padded_group> minima_;
     std::array<T, padded_group> before_; ///< references before they were raised

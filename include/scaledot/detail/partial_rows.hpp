@@ -17,12 +17,12 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 template <class T>
 class partial_rows {
 public:
-    /// Maxima of rows are handled in whole vectors.
+    /// Maxima and sums of rows are handled in whole vectors.
     static constexpr std::size_t longest_vector = 64 / sizeof(T);
 
     partial_rows(std::size_t rows, std::size_t size, bool with_statistics, scratch& memory)
         : size_(size), output_(memory.take<T>(rows, size)), maxima_(memory.take<T>(rows + longest_vector, 1)),
-          sums_(memory.take<T>(rows, 1)),
+          sums_(memory.take<T>(rows + longest_vector, 1)),
           statistics_(with_statistics ? memory.take<kernel::score_statistics>(rows, 1) : nullptr)
     {
     }
@@ -32,10 +32,26 @@ public:
         return {output_ + r * size_, maxima_ + r, sums_ + r, statistics_ ? statistics_ + r : nullptr};
     }
 
+    /// The outputs, row after row.
+    T* outputs() const { return output_; }
+    T* maxima() const { return maxima_; }
+    T* sums() const { return sums_; }
+
     /// The first `rows` as if they had seen no key.
     void clear(std::size_t rows) const
     {
-        std::fill_n(output_, rows * size_, T(0));
+        clear_output(0, rows);
+        clear_sums(rows);
+    }
+
+    void clear_output(std::size_t first, std::size_t rows) const
+    {
+        std::fill_n(output_ + first * size_, rows * size_, T(0));
+    }
+
+    /// All but the outputs.
+    void clear_sums(std::size_t rows) const
+    {
         std::fill_n(maxima_, rows, kernel::negative_infinity<T>);
         std::fill_n(sums_, rows, T(0));
         if (statistics_) {

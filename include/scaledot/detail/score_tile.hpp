@@ -78,9 +78,11 @@ public:
                     q_.row_stride() == static_cast<std::ptrdiff_t>(plan_.head_size);
             queries_ = lying ? query : packed_queries_;
         }
+        see_the_same_ = !plan_.depends_on_position();
+        const key_range visible = plan_.visible(entry, place.query);
         for (std::size_t r = 0; r < rows_; ++r) {
             places_[r] = place;
-            visible_[r] = plan_.visible(entry, place.query);
+            visible_[r] = see_the_same_ || r == 0 ? visible : plan_.visible(entry, place.query);
             if (visible_[r].first < visible_[r].last) {
                 seen.first = std::min(seen.first, visible_[r].first);
                 seen.last = std::max(seen.last, visible_[r].last);
@@ -115,7 +117,7 @@ public:
     key_range visible_in_block(std::size_t row, std::size_t count, std::size_t first, std::size_t last) const
     {
         key_range seen{kernel::block_keys, 0};
-        for (std::size_t r = row; r < row + count; ++r) {
+        for (std::size_t r = row; r < row + (see_the_same_ ? 1 : count); ++r) {
             const std::size_t from = std::max(visible_[r].first, first);
             const std::size_t to = std::min(visible_[r].last, last);
             if (from < to) {
@@ -136,12 +138,13 @@ public:
                 kernel::score_tile<step, rows, Vectors>(queries_ + (row + r) * query_elements_, query_elements_, packed,
                                                         steps_, scores(slot + r) + panel, kernel::block_keys);
             };
-            if (needed <= lanes) {
-                multiply_with(std::integral_constant<std::size_t, 1>{});
-            } else if (needed <= tile::vectors / 2 * lanes) {
+            const std::size_t vectors = kernel::vectors_for<Arch, T>(needed);
+            if (vectors == tile::vectors) {
+                multiply_with(std::integral_constant<std::size_t, tile::vectors>{});
+            } else if (vectors == tile::vectors / 2) {
                 multiply_with(std::integral_constant<std::size_t, tile::vectors / 2>{});
             } else {
-                multiply_with(std::integral_constant<std::size_t, tile::vectors>{});
+                multiply_with(std::integral_constant<std::size_t, 1>{});
             }
         });
     }
@@ -235,6 +238,9 @@ private:
         const std::size_t begin_key = first_key + seen.first;
         const auto relative = [&](std::size_t key) { return key > begin_key ? key - begin_key : 0; };
         const std::size_t last = std::min(visible_[row].last, plan_.valid_keys(entry_));
+        if (visible_[row].first <= begin_key && begin_key + (seen.last - seen.first) <= last) {
+            return;
+        }
         kernel::restrict_row<Arch>(scores(slot) + seen.first, seen.last - seen.first, relative(visible_[row].first),
                                    relative(last));
     }
@@ -273,6 +279,7 @@ private:
     std::size_t rows_ = 0;
     std::array<row_place, run_rows<Arch, T>> places_;
     std::array<key_range, run_rows<Arch, T>> visible_;
+    bool see_the_same_ = false;  ///< all rows of the run do
     std::size_t query_elements_; ///< of a query
     element* packed_queries_;
     const element* queries_ = nullptr; ///< those of the run

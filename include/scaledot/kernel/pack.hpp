@@ -82,7 +82,7 @@ void pack_lanes(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std
         row_prefetcher next(keys, Step::lanes, key_stride, head_size);
         const auto transpose = [&](std::size_t i) __attribute__((always_inline))
         {
-            next.ask(group * Step::depth * sizeof(K) * Step::lanes);
+            next.template ask<group * Step::depth * sizeof(K) * Step::lanes / cache_line>();
             const auto columns = load_transposed<typename Step::arch, E>(keys + i * Step::depth, key_stride);
             unroll<group>([&](auto c)
                               __attribute__((always_inline)) { columns[c].store_unaligned(packed + (i + c) * width); });
@@ -107,7 +107,8 @@ void pack_lanes(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std
     }
 }
 
-/// Packs up to block_keys keys for score_tile: panels of `width` keys, element by element; missing keys are 0.
+/// Packs up to block_keys keys for score_tile: panels of `width` keys, element by element; missing keys of the vectors
+/// that tiles multiply are 0.
 template <class Step, class T, class K>
 void pack_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std::size_t head_size,
                typename Step::element* packed)
@@ -115,7 +116,8 @@ void pack_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std:
     constexpr std::size_t width = register_tile<typename Step::arch, T>::width;
     const std::size_t steps = steps_of<Step>(head_size);
     for (std::size_t first = 0; first < count; first += width, packed += width * steps) {
-        for (std::size_t lane = 0; lane < width; lane += Step::lanes) {
+        const std::size_t multiplied = vectors_for<typename Step::arch, T>(count - first) * Step::lanes;
+        for (std::size_t lane = 0; lane < multiplied; lane += Step::lanes) {
             const std::size_t from = first + lane;
             if (from < count) {
                 pack_lanes<Step>(keys + static_cast<std::ptrdiff_t>(from) * key_stride, key_stride,
@@ -173,7 +175,7 @@ void score_tile_of_rows(const typename Step::element* queries, std::size_t query
         std::array<typename Step::sum, Rows> sums;
         sums.fill(typename Step::sum(0));
         for (std::size_t i = 0; i < steps; i += group) {
-            after_next.ask(group * Step::depth * sizeof(K) * Step::lanes);
+            after_next.template ask<group * Step::depth * sizeof(K) * Step::lanes / cache_line>();
             const auto columns =
                 load_transposed<arch, E>(rows + i * Step::depth, static_cast<std::ptrdiff_t>(copied_row<K>(size)));
             unroll<group>([&](auto c) __attribute__((always_inline)) {

@@ -9,6 +9,7 @@
 #include <scaledot/kernel/exp.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/unroll.hpp>
 
 #include <algorithm>
 #include <array>
@@ -55,14 +56,33 @@ T exp_of(T x)
     return values[0];
 }
 
-/// Ends a partial result whose sums of weights are still in lanes. A NaN or +inf score has left NaN there.
-template <class T, class Sums>
-void close(const partial_row<T>& row, const Sums& sums)
+/// Ends the partial results of `count` rows, rounded up to whole vectors: sums of weights are still in lanes, a vector
+/// for each row. A NaN or +inf score has left NaN there. Lanes are added as sum_of_lanes does.
+template <class Arch, class T>
+void close_rows(const T* lanes_of_rows, std::size_t count, T* maxima, T* sums)
 {
-    const T sum = sum_of_lanes(sums);
-    const bool invalid = (std::bit_cast<bits_of<T>>(sum) & exponent_mask<T>) == exponent_mask<T>;
-    *row.sum = invalid ? quiet_nan<T>() : sum;
-    *row.maximum = invalid ? quiet_nan<T>() : *row.maximum + T(0);
+    using B = batch<Arch, T>;
+    using I = batch<Arch, bits_of<T>>;
+    constexpr std::size_t width = lanes<Arch, T>;
+    constexpr std::size_t group = group_lanes<T>;
+    const I nan = as_bits(B(quiet_nan<T>()));
+    for (std::size_t row = 0; row < count; row += width) {
+        std::array<B, width> columns;
+        unroll<width / group>([&](auto g) __attribute__((always_inline)) {
+            const auto some = load_transposed<Arch, T>(lanes_of_rows + row * width + g * group, width);
+            unroll<group>([&](auto i) __attribute__((always_inline)) { columns[g * group + i] = some[i]; });
+        });
+        for (std::size_t half = width / 2; half > 0; half /= 2) {
+            for (std::size_t i = 0; i < half; ++i) {
+                columns[i] = columns[i] + columns[i + half];
+            }
+        }
+        const I sum = as_bits(columns[0]);
+        const auto invalid = (sum & I(exponent_mask<T>)) == I(exponent_mask<T>);
+        const I maximum = as_bits(barrier(B(B::load_unaligned(maxima + row) + B(0))));
+        from_bits<T>(select_bits(invalid, nan, sum)).store_unaligned(sums + row);
+        from_bits<T>(select_bits(invalid, nan, maximum)).store_unaligned(maxima + row);
+    }
 }
 
 /// into = into + from, keys of `into` before keys of `from`. Merging with an empty partial changes no bit.
@@ -106,12 +126,22 @@ bool all_finite(const T* values, std::size_t count)
 {
     using B = batch<Arch, T>;
     using I = batch<Arch, bits_of<T>>;
+    constexpr std::size_t width = lanes<Arch, T>;
+    constexpr std::size_t chains = 4;
     const B zero = barrier(B(0)); // 0 * inf is NaN, which -ffast-math must not see through
-    B products(0);
-    for (std::size_t i = 0; i < count; i += lanes<Arch, T>) {
-        products = multiply_add(B::load_unaligned(values + i), zero, products);
+    std::array<B, chains> products;
+    products.fill(B(0));
+    std::size_t i = 0;
+    for (; i + chains * width <= count; i += chains * width) {
+        unroll<chains>([&](auto c) __attribute__((always_inline)) {
+            products[c] = multiply_add(B::load_unaligned(values + i + c * width), zero, products[c]);
+        });
     }
-    const I exponents = as_bits(barrier(products)) & I(exponent_mask<T>);
+    for (; i < count; i += width) {
+        products[0] = multiply_add(B::load_unaligned(values + i), zero, products[0]);
+    }
+    const B all = (products[0] + products[1]) + (products[2] + products[3]);
+    const I exponents = as_bits(barrier(all)) & I(exponent_mask<T>);
     return !xsimd::any(exponents == I(exponent_mask<T>));
 }
 
@@ -156,14 +186,17 @@ void write_row(const partial_row<T>& row, const row_total& total, std::size_t si
     const double rest =
         sizeof(T) == 4 ? factor - static_cast<double>(high) : std::fma(-factor, divisor, total.kept) / divisor;
     const T low = static_cast<T>(rest);
-    for (std::size_t c = 0; c < size; c += lanes<Arch, T>) {
+    const auto result = [&](std::size_t c) __attribute__((always_inline))
+    {
         const B value = B::load_unaligned(row.output + c);
-        const B result = multiply_add(value, B(high), B(value * B(low)));
-        if (size - c >= lanes<Arch, T>) {
-            store_vector<Arch, T>(output + c, result);
-        } else {
-            store_partial<Arch, T>(output + c, size - c, result);
-        }
+        return B(multiply_add(value, B(high), B(value * B(low))));
+    };
+    std::size_t c = 0;
+    for (; c + lanes<Arch, T> <= size; c += lanes<Arch, T>) {
+        store_vector<Arch, T>(output + c, result(c));
+    }
+    if (c < size) {
+        store_partial<Arch, T>(output + c, size - c, result(c));
     }
 }
 

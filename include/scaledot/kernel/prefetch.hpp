@@ -5,13 +5,17 @@
 #define SCALEDOT_KERNEL_PREFETCH_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/unroll.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <tuple>
 
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+inline constexpr std::size_t cache_line = 64;
 
 /// Asks for the beginning of row `ahead` of some rows. The machine's own prefetching follows rows that are read in the
 /// order they lie in memory, but it starts anew in each page, and that takes it a while. Nothing is read: rows past the
@@ -31,31 +35,53 @@ inline constexpr std::size_t rows_ahead = 24;
 template <class S>
 class row_prefetcher {
 public:
-    /// From row `first` on; rows of `size` elements, `stride` apart.
+    /// From row `first` on; rows of `size` elements, `stride` apart. Those that follow each other are one.
     row_prefetcher(const S* rows, std::size_t first, std::ptrdiff_t stride, std::size_t size)
         : stride_(static_cast<std::uintptr_t>(stride) * sizeof(S)),
-          row_(reinterpret_cast<std::uintptr_t>(rows) + first * stride_), bytes_(size * sizeof(S))
+          row_(reinterpret_cast<std::uintptr_t>(rows) + first * stride_),
+          bytes_(size * sizeof(S) == stride_ ? std::numeric_limits<std::size_t>::max() : size * sizeof(S))
     {
     }
 
-    [[gnu::always_inline]] void ask(std::size_t bytes)
+    void ask(std::size_t bytes)
     {
-        constexpr std::size_t line = 64;
-        std::uintptr_t row = row_;
-        std::size_t done = done_;
-        for (std::size_t i = 0; i < bytes; i += line) {
-            __builtin_prefetch(reinterpret_cast<const void*>(row + done), 0, 2);
-            done += line;
-            if (done >= bytes_) {
-                done = 0;
-                row += stride_;
+        while (bytes > 0 && bytes_ > 0) {
+            const std::size_t now = std::min(bytes, bytes_ - done_);
+            for (std::size_t i = 0; i < now; i += cache_line) {
+                ask_for_line(i);
             }
+            bytes -= now;
+            advance(now);
         }
-        row_ = row;
-        done_ = done;
+    }
+
+    /// For some lines, whose number is known.
+    template <std::size_t Lines>
+    [[gnu::always_inline]] void ask()
+    {
+        if (Lines * cache_line > bytes_ - done_) {
+            ask(Lines * cache_line);
+            return;
+        }
+        unroll<Lines>([&](auto i) __attribute__((always_inline)) { ask_for_line(i * cache_line); });
+        advance(Lines * cache_line);
     }
 
 private:
+    [[gnu::always_inline]] void ask_for_line(std::size_t i) const
+    {
+        __builtin_prefetch(reinterpret_cast<const void*>(row_ + done_ + i), 0, 2);
+    }
+
+    [[gnu::always_inline]] void advance(std::size_t bytes)
+    {
+        done_ += bytes;
+        if (done_ == bytes_) {
+            done_ = 0;
+            row_ += stride_;
+        }
+    }
+
     std::uintptr_t stride_;
     std::uintptr_t row_;
     std::size_t bytes_;
@@ -73,13 +99,15 @@ public:
         longest_ = std::max(longest_, count * size * sizeof(Element));
     }
 
-    void ask(std::size_t bytes)
+    /// Asks for up to so many lines of each.
+    template <std::size_t Lines>
+    void ask()
     {
         if (longest_ == 0) {
             return;
         }
-        longest_ -= std::min(longest_, bytes);
-        std::apply([&](auto&... each) { (each.ask(bytes), ...); }, entries_);
+        longest_ -= std::min(longest_, Lines * cache_line);
+        std::apply([&](auto&... each) { (each.template ask<Lines>(), ...); }, entries_);
     }
 
 private:
@@ -88,11 +116,16 @@ private:
         row_prefetcher<Element> rows{nullptr, 0, 0, 0};
         std::size_t left = 0;
 
-        void ask(std::size_t bytes)
+        template <std::size_t Lines>
+        void ask()
         {
-            const std::size_t now = std::min(bytes, left);
-            rows.ask(now);
-            left -= now;
+            if (left < Lines * cache_line) {
+                rows.ask(left);
+                left = 0;
+                return;
+            }
+            rows.template ask<Lines>();
+            left -= Lines * cache_line;
         }
     };
     std::tuple<entry<S>...> entries_;

@@ -30,6 +30,14 @@ struct register_tile {
     static_assert(block_keys % width == 0);
 };
 
+/// How many vectors of a panel are multiplied where `keys` of them are asked for: tiles have one, half of all or all.
+template <class Arch, class T>
+constexpr std::size_t vectors_for(std::size_t keys)
+{
+    constexpr std::size_t all = register_tile<Arch, T>::vectors;
+    return keys <= lanes<Arch, T> ? 1 : keys <= all / 2 * lanes<Arch, T> ? all / 2 : all;
+}
+
 /// Calls body(rows, first row) for tiles of 6 rows, then 4, 2 and 1, that make up `count` rows; `rows` is a constant
 /// each time.
 template <class Arch, class T, class Body>
@@ -115,8 +123,9 @@ void score_tile(const typename Step::element* queries, std::size_t query_stride,
 }
 
 /// output[r, c] = kept[r] output[r, c] + sum_i weights[r, i] values[i, c] for Rows rows and Vectors vectors of
-/// components, one chain over i that starts from the first term. Adding 0 last (behind a barrier, or -ffast-math drops
-/// it) turns a -0 into +0: keys of weight 0 leave no trace. Weights are spread (spread_row).
+/// components, one chain over i that starts from the first term, which is 0 without `kept`. Adding 0 last (behind a
+/// barrier, or -ffast-math drops it) turns a -0 into +0: keys of weight 0 leave no trace. Weights are spread
+/// (spread_row).
 template <class Step, std::size_t Rows, std::size_t Vectors, class T>
 void value_tile(const typename Step::element* weights, std::size_t weight_stride,
                 const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps,
@@ -124,11 +133,17 @@ void value_tile(const typename Step::element* weights, std::size_t weight_stride
 {
     using sum = typename Step::sum;
     accumulators<Step, Rows, Vectors> sums;
-    unroll<Rows>([&](auto r) __attribute__((always_inline)) {
-        unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
-            sums[r][v] = sum(kept[r]) * sum::load_unaligned(output + r * output_stride + v * Step::lanes);
+    if (kept) {
+        unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+            unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
+                sums[r][v] = sum(kept[r]) * sum::load_unaligned(output + r * output_stride + v * Step::lanes);
+            });
         });
-    });
+    } else {
+        unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+            unroll<Vectors>([&](auto v) __attribute__((always_inline)) { sums[r][v] = sum(0); });
+        });
+    }
     multiply_tile<Step, Rows, Vectors>(weights, weight_stride, values, value_stride, steps, sums, ask);
     unroll<Rows>([&](auto r) __attribute__((always_inline)) {
         unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
@@ -216,8 +231,10 @@ void value_rows(const typename Step::element* weights, std::size_t weight_stride
         for (std::size_t r = 0; r < Rows; r += rows) {
             spread_and_multiply<Step, rows>(weights + r * weight_stride + i, weight_stride,
                                             values + static_cast<std::ptrdiff_t>(i) * value_stride, value_stride, count,
-                                            i == 0 ? kept + r : all_kept.data(), value_vectors,
-                                            output + r * output_stride, output_stride);
+                                            i > 0  ? all_kept.data()
+                                            : kept ? kept + r
+                                                   : nullptr,
+                                            value_vectors, output + r * output_stride, output_stride);
         }
         i += count;
     } while (i < steps);

@@ -26,6 +26,7 @@ void drive_norm(const strided_view<O>& out, const strided_view<const S>& x, cons
 {
     constexpr bool pairs = std::is_same_v<T, double>;
     constexpr double operations_per_element = 10;
+    constexpr double operations_per_row = 256;
     const std::size_t inner = x.rank() - axis;
     const auto first_inner = x.shape.begin() + static_cast<std::ptrdiff_t>(axis);
     norm_segments segments(shape_vector(first_inner, x.shape.end()));
@@ -36,8 +37,10 @@ void drive_norm(const strided_view<O>& out, const strided_view<const S>& x, cons
     const std::size_t count = segments.count();
     const std::size_t length = segments.length();
     const std::size_t blocks = element_count(shape_vector(x.shape.begin(), first_inner));
-    const double operations = static_cast<double>(count) * static_cast<double>(length) * operations_per_element;
-    const bool large = blocks * count * length * (sizeof(S) + sizeof(O)) > kernel::cached_bytes;
+    const std::size_t parts = part_count(
+        blocks, static_cast<double>(count) * static_cast<double>(length) * operations_per_element + operations_per_row);
+    const bool large = blocks * count * length * (sizeof(S) + sizeof(O)) >
+                       std::max(kernel::cached_bytes, parts * kernel::cached_bytes_of_thread);
     if constexpr (kernel::fused<kernel::batch<Arch, T>>) {
         if (count == 1 && length > 0) {
             const auto* first_gamma = segment_of(gamma, segments, 0);
@@ -45,7 +48,7 @@ void drive_norm(const strided_view<O>& out, const strided_view<const S>& x, cons
             const row_normalizer<Arch, Kind, T, O, S, std::remove_cvref_t<decltype(*first_gamma)>,
                                  std::remove_cvref_t<decltype(*first_beta)>, Report>
                 rows(out, x, first_gamma, first_beta, segments, inner, epsilon, report);
-            run_ranges(blocks, part_count(blocks, operations), rows.shortest_range,
+            run_ranges(blocks, parts, rows.shortest_range,
                        [&](std::size_t, std::size_t begin, std::size_t end) { rows.run(begin, end, large); });
             return;
         }
@@ -56,7 +59,7 @@ void drive_norm(const strided_view<O>& out, const strided_view<const S>& x, cons
     constexpr std::size_t bytes_together = 24576; // less than a first-level cache
     const std::size_t block_bytes = std::max<std::size_t>(count * length * sizeof(S), 1);
     const std::size_t together = std::clamp<std::size_t>(bytes_together / block_bytes, 1, statistics.largest_group);
-    run_ranges(blocks, part_count(blocks, operations), 1, [&](std::size_t, std::size_t begin, std::size_t end) {
+    run_ranges(blocks, parts, 1, [&](std::size_t, std::size_t begin, std::size_t end) {
         for (std::size_t block = begin; block < end; block += together) {
             const std::size_t group = std::min(together, end - block);
             typename decltype(statistics)::blocks sources{};

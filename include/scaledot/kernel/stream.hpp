@@ -136,6 +136,8 @@ inline void fence_stream()
 /// Inputs and outputs of more bytes than this, together, are taken not to be in a cache close enough for what is
 /// written to be worth keeping there.
 inline constexpr std::size_t cached_bytes = std::size_t{16} << 20;
+/// Unless it is less for each thread: what its second-level cache may hold.
+inline constexpr std::size_t cached_bytes_of_thread = std::size_t{2} << 20;
 
 /// How results go to memory.
 enum class store_kind { cached, streamed };

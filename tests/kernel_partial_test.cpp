@@ -236,7 +236,7 @@ TEST_CASE_TEMPLATE("total_of: a sink of -inf is none, and the row stays what it 
 {
     for (const T maximum : {T(2), T(-1e4), std::numeric_limits<T>::max()}) {
         partial<T> p(T(1), maximum, T(1.25));
-        const auto total = kernel::total_of(p.row(), minus_infinity_of<double>());
+        const auto total = kernel::total_of(p.maximum, p.sum, minus_infinity_of<double>());
         CHECK(total.maximum == static_cast<double>(maximum));
         CHECK(total.sum == 1.25);
         CHECK(total.kept == 1);
@@ -248,7 +248,7 @@ TEST_CASE_TEMPLATE("total_of: a sink is one more exponential in the sum, smaller
 {
     for (const double sink : {-1e300, -100.0, -3.0, 1.5, 2.0, 2.5, 10.0, 600.0, 1e300}) {
         partial<T> p(T(1), T(2), T(1.25));
-        const auto total = kernel::total_of(p.row(), sink);
+        const auto total = kernel::total_of(p.maximum, p.sum, sink);
         CAPTURE(sink);
         CHECK(total.maximum == std::max(2.0, sink));
         const mpfr_number largest(std::max(2.0, sink));
@@ -269,7 +269,7 @@ TEST_CASE_TEMPLATE("total_of: NaN for a row that is NaN, and for a sink of NaN o
 {
     const auto all_of_total = [](T maximum, T sum, double sink) {
         partial<T> p(T(1), maximum, sum);
-        const auto total = kernel::total_of(p.row(), sink);
+        const auto total = kernel::total_of(p.maximum, p.sum, sink);
         return std::array{total.maximum, total.sum, total.kept, kernel::lse_of(total)};
     };
     for (const double sink : {minus_infinity_of<double>(), 0.0, infinity_of<double>(), nan_of<double>()}) {
@@ -279,6 +279,19 @@ TEST_CASE_TEMPLATE("total_of: NaN for a row that is NaN, and for a sink of NaN o
     CHECK(all_nan(all_of_total(T(2), T(1), nan_of<double>())));
     CHECK(all_nan(all_of_total(T(2), T(1), std::copysign(nan_of<double>(), -1.0))));
     CHECK(all_nan(all_of_total(T(2), T(1), infinity_of<double>())));
+}
+
+TEST_CASE_TEMPLATE("total_of: without a key the sink is all there is, nothing of the output is kept", T, float, double)
+{
+    for (const double sink : {minus_infinity_of<double>(), -3.0, 1e300}) {
+        const auto total = kernel::total_of(minus_infinity_of<T>(), T(0), sink);
+        const double lse = kernel::lse_of(total);
+        CHECK(std::memcmp(&total.maximum, &sink, sizeof sink) == 0);
+        CHECK(std::memcmp(&lse, &sink, sizeof sink) == 0);
+        CHECK(total.kept == 0);
+        const auto factor = kernel::factor_of(total, T(1));
+        CHECK(all_zero(std::vector<T>{factor.high, factor.low}));
+    }
 }
 
 TEST_CASE("lse_of: the maximum plus the logarithm of the sum")
@@ -327,14 +340,12 @@ TEST_CASE_TEMPLATE("write_row: kept / sum times the output within write_row_max_
         for (const T scale : {T(1), T(0x1p-12)}) {
             const auto random = gaussians<T, 1>({padded + 2}, static_cast<unsigned>(size + 1));
             std::vector<T> output(random.begin(), random.end());
-            T maximum = 0;
-            T sum = std::abs(output[padded]) + 1;
-            const kernel::partial_row<T> row{output.data(), &maximum, &sum, nullptr, scale};
+            const T sum = std::abs(output[padded]) + 1;
             // A sum of keys alone is a number of T, one with a sink in it a double.
             const double kept = size % 2 == 0 ? 1 : std::exp(-std::abs(static_cast<double>(output[padded + 1])));
             const kernel::row_total total{0, size % 2 == 0 ? static_cast<double>(sum) : 1 + kept / 3, kept};
             const guarded_memory<O> written(size, 0);
-            kernel::write_row<arch>(row, total, size, written.data());
+            kernel::write_row<arch>(output.data(), kernel::factor_of(total, scale), size, written.data());
             for (std::size_t c = 0; c < size; ++c) {
                 const mpfr_number exact = mpfr_number(static_cast<double>(output[c])) * mpfr_number(kept) /
                                           mpfr_number(total.sum) / mpfr_number(static_cast<double>(scale));
@@ -351,12 +362,10 @@ TEST_CASE_TEMPLATE("write_row: a row with one key of weight 1 is that key's valu
     constexpr std::size_t size = 3 * kernel::lanes<arch, T> - 1;
     const auto values = gaussians<T, 1>({size + 1}, 5);
     std::vector<T> output(values.begin(), values.end());
-    T maximum = 0, sum = 1;
     for (const T scale : {T(1), T(0x1p-9)}) {
         std::vector<T> scaled(size + 1), written(size, T(99));
         std::transform(output.begin(), output.end(), scaled.begin(), [&](T x) { return x * scale; });
-        kernel::write_row<arch>(kernel::partial_row<T>{scaled.data(), &maximum, &sum, nullptr, scale}, {0, 1, 1}, size,
-                                written.data());
+        kernel::write_row<arch>(scaled.data(), kernel::factor_of({0, 1, 1}, scale), size, written.data());
         CHECK(std::equal(written.begin(), written.end(), output.begin()));
     }
 }
@@ -376,7 +385,8 @@ TEST_CASE_TEMPLATE("write_row: a row or a sink that is NaN, or a sink of +inf, m
     for (const auto& c : cases) {
         partial<T> p(kernel::barrier(c.output), kernel::barrier(c.maximum), kernel::barrier(c.sum));
         std::vector<T> written(size, T(99));
-        kernel::write_row<arch>(p.row(), kernel::total_of(p.row(), kernel::barrier(c.sink)), size, written.data());
+        const auto total = kernel::total_of(p.maximum, p.sum, kernel::barrier(c.sink));
+        kernel::write_row<arch>(p.output.data(), kernel::factor_of(total, T(1)), size, written.data());
         CHECK(all_nan(written));
     }
 }

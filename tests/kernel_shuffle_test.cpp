@@ -85,6 +85,25 @@ TEST_CASE_TEMPLATE("sum_of_lanes and largest_lane see every lane", T, float, dou
     }
 }
 
+TEST_CASE_TEMPLATE("sums_of_rows and largest_of_rows: the bits of sum_of_lanes and largest_lane, row by row", T, float,
+                   double)
+{
+    constexpr std::size_t size = lanes<arch, T>;
+    for (unsigned seed = 0; seed < 50; ++seed) {
+        std::array<values<T>, size> rows;
+        for (std::size_t i = 0; i < size; ++i) {
+            rows[i] = numbers<T>(seed * 100 + static_cast<unsigned>(i));
+        }
+        values<T> sums, largest;
+        sums_of_rows<arch>(rows[0].data()).store_unaligned(sums.data());
+        largest_of_rows<arch>(rows[0].data()).store_unaligned(largest.data());
+        for (std::size_t i = 0; i < size; ++i) {
+            REQUIRE(sums[i] == sum_of_lanes(vector_from<T>(rows[i])));
+            REQUIRE(largest[i] == largest_lane(vector_from<T>(rows[i])));
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("load_transposed: vector i holds component i of a row a lane, from any storage type and stride", S,
                    float, double, xtl::half_float, sd::bfloat16)
 {

@@ -48,19 +48,6 @@ private:
                   const kernel::score_statistics*) = nullptr;
 };
 
-/// Writes a finished row: output / sum, the sink in the sum. Returns what lse is made of.
-template <class Arch, class T, class O>
-kernel::row_total finish_row(const kernel::partial_row<T>& row, double sink, std::size_t size, O* output)
-{
-    if (kernel::is_negative_infinity_bits(*row.maximum)) {
-        std::fill_n(output, size, kernel::to_storage<O>(T(0)));
-        return {sink, 1, 0};
-    }
-    const kernel::row_total total = kernel::total_of(row, sink);
-    kernel::write_row<Arch>(row, total, size, output);
-    return total;
-}
-
 /// Attention with the kernels of Arch. Without `out`, v is not looked at and rows have no total.
 template <class Arch, class O, class Q, class K, class V>
 void attend(const attention_plan& plan, const strided_view<const Q>& q, const strided_view<const K>& k,
@@ -71,23 +58,25 @@ void attend(const attention_plan& plan, const strided_view<const Q>& q, const st
     const std::ptrdiff_t stride = out ? out->row_stride() : 0;
     const bool with_sinks = !plan.options->sinks.empty();
     const auto finish = [=, &plan, &report](const finished_rows<T>& rows) {
+        std::array<kernel::row_total, run_rows<Arch, T>> totals;
+        std::array<kernel::row_factor<T>, run_rows<Arch, T>> factors;
+        for (std::size_t r = rows.first; out && r < rows.last; ++r) {
+            const double sink = with_sinks ? plan.sink(rows.places[r].head) : kernel::negative_infinity<double>;
+            totals[r] = kernel::total_of(rows.results.maxima()[r], rows.results.sums()[r], sink);
+            factors[r] = kernel::factor_of(totals[r], rows.value_scale);
+        }
         O* output = nullptr;
-        for (std::size_t r = rows.first; r < rows.last; ++r) {
+        for (std::size_t r = rows.first; out && r < rows.last; ++r) {
             const row_place& place = rows.places[r];
-            kernel::partial_row<T> row = rows.results.row(r);
-            row.value_scale = rows.value_scale;
-            kernel::row_total total{};
-            if (out) {
-                output = output && place.query > 0 ? output + stride : out->row(rows.entry, place.head, place.query);
-                // Rows are finished in bursts, too short for the machine to see what is written next.
-                constexpr std::size_t line = 64 / sizeof(O);
-                for (std::size_t i = 0; i < size; i += line) {
-                    kernel::ask_for_row(output + i, stride, kernel::rows_ahead);
-                }
-                total = finish_row<Arch>(row, with_sinks ? plan.sink(place.head) : kernel::negative_infinity<double>,
-                                         size, output);
+            output = output && place.query > 0 ? output + stride : out->row(rows.entry, place.head, place.query);
+            // Rows are finished in bursts, too short for the machine to see what is written next.
+            for (std::size_t i = 0; i < size; i += kernel::cache_line / sizeof(O)) {
+                kernel::ask_for_row(output + i, stride, kernel::rows_ahead);
             }
-            report(rows.entry, place, total, row.statistics);
+            kernel::write_row<Arch>(rows.results.output(r), factors[r], size, output);
+        }
+        for (std::size_t r = rows.first; report && r < rows.last; ++r) {
+            report(rows.entry, rows.places[r], out ? totals[r] : kernel::row_total{}, rows.results.row(r).statistics);
         }
     };
     drive_attention<Arch, T, Q, K, V>(plan, {q}, {k}, {v}, out != nullptr, with_statistics, row_receiver<T>(finish));

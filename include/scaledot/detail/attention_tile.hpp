@@ -15,6 +15,7 @@
 #include <scaledot/kernel/products.hpp>
 #include <scaledot/kernel/score_sums.hpp>
 #include <scaledot/kernel/scores.hpp>
+#include <scaledot/kernel/shuffle.hpp>
 
 #include <algorithm>
 #include <array>
@@ -247,27 +248,18 @@ private:
     void weigh(std::size_t row, std::size_t count, const group_tiles& group, const block& b,
                const partial_rows<T>& chunk, bool carefully)
     {
-        maxima_.fill(kernel::negative_infinity<T>);
+        maxima_.fill(kernel::negative_infinity<T>); // also of rows past the last one
+        largest_.fill(kernel::negative_infinity<T>);
         const T factor = scores_.factor();
-        for (std::size_t slot = 0; slot < count; ++slot) {
-            const key_range& seen = group.seen[slot / tile::rows];
-            if (seen.first >= seen.last) {
-                continue;
+        for (std::size_t t = 0; t < group.count; ++t) {
+            const key_range seen = group.seen[t];
+            if (seen.first < seen.last) {
+                scores_.transform(row + t * tile::rows, t * tile::rows, group.rows[t], b.first, seen);
+                look_at_scores(t * tile::rows, group.rows[t], seen, carefully);
             }
-            scores_.transform(row + slot, slot, b.first, seen);
-            const T* scores = scores_.scores(slot) + seen.first;
-            const std::size_t width = seen.last - seen.first;
-            if (carefully) {
-                std::transform(scores, scores + width, excluded_[slot].begin(),
-                               [](T score) { return kernel::is_negative_infinity_bits(score); });
-            }
-            if (with_statistics_) {
-                const auto extremes = kernel::extremes_of<Arch>(scores, width);
-                maxima_[slot] = extremes.largest;
-                minima_[slot] = extremes.smallest;
-            } else {
-                maxima_[slot] = kernel::largest_score<Arch>(scores, width);
-            }
+        }
+        for (std::size_t slot = 0; !with_statistics_ && slot < count; slot += lanes) {
+            kernel::largest_of_rows<Arch>(largest_.data() + slot * lanes).store_unaligned(maxima_.data() + slot);
         }
         T* const references = chunk.row(row).maximum;
         if (with_statistics_) {
@@ -288,6 +280,26 @@ private:
             }
             if (carefully) {
                 value_step::scale_weights(reinterpret_cast<value_element*>(scores), width, careful_scale());
+            }
+        }
+    }
+
+    /// Takes from the scores of `count` rows what weigh has to know before it turns them into weights.
+    void look_at_scores(std::size_t first, std::size_t count, const key_range& seen, bool carefully)
+    {
+        const std::size_t width = seen.last - seen.first;
+        for (std::size_t slot = first; slot < first + count; ++slot) {
+            const T* const scores = scores_.scores(slot) + seen.first;
+            if (carefully) {
+                std::transform(scores, scores + width, excluded_[slot].begin(),
+                               [](T score) { return kernel::is_negative_infinity_bits(score); });
+            }
+            if (with_statistics_) {
+                const auto extremes = kernel::extremes_of<Arch>(scores, width);
+                maxima_[slot] = extremes.largest;
+                minima_[slot] = extremes.smallest;
+            } else {
+                kernel::largest_scores<Arch>(scores, width).store_aligned(largest_.data() + slot * lanes);
             }
         }
     }
@@ -393,6 +405,7 @@ private:
     kernel::prefetch_queue<Q, K, V> upcoming_;
     std::array<bool, run_rows<Arch, T> / tile::rows>
         has_output_; ///< of each tile: whether keys of the chunk were added
+    alignas(kernel::alignment_of<Arch>) std::array<T, padded_group * lanes> largest_; ///< scores in each lane
     std::array<T, padded_group> maxima_;
     std::array<T, padded_group> minima_;
     std::array<T, padded_group> before_; ///< references before they were raised

@@ -34,6 +34,7 @@ public:
 
     /// The outputs, row after row.
     T* outputs() const { return output_; }
+    T* output(std::size_t r) const { return output_ + r * size_; }
     T* maxima() const { return maxima_; }
     T* sums() const { return sums_; }
 

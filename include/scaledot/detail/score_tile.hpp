@@ -168,16 +168,24 @@ public:
         });
     }
 
-    /// From products to scores but for factor(): nothing but exclusion, where no other option asks for more.
-    void transform(std::size_t row, std::size_t slot, std::size_t first_key, const key_range& seen) const
+    /// From products to scores but for factor(), of `count` rows: nothing but exclusion, where no other option asks for
+    /// more.
+    void transform(std::size_t row, std::size_t slot, std::size_t count, std::size_t first_key,
+                   const key_range& seen) const
     {
-        if (scaled_first_) {
-            scale(slot, seen, score_stage::masked);
+        const bool has_mask = static_cast<bool>(plan_.options->mask);
+        if (see_the_same_ && !scaled_first_ && !has_mask && sees_all(row, first_key, seen)) {
+            return;
         }
-        if (plan_.options->mask) {
-            mask(row, slot, first_key, seen);
+        for (std::size_t r = 0; r < count; ++r) {
+            if (scaled_first_) {
+                scale(slot + r, seen, score_stage::masked);
+            }
+            if (has_mask) {
+                mask(row + r, slot + r, first_key, seen);
+            }
+            restrict(row + r, slot + r, first_key, seen);
         }
-        restrict(row, slot, first_key, seen);
     }
 
     /// What the scores that transform leaves are to be multiplied by.
@@ -232,15 +240,21 @@ private:
         });
     }
 
+    bool sees_all(std::size_t row, std::size_t first_key, const key_range& keys) const
+    {
+        const std::size_t last = std::min(visible_[row].last, plan_.valid_keys(entry_));
+        return visible_[row].first <= first_key + keys.first && first_key + keys.last <= last;
+    }
+
     /// Excludes the keys a row may not see, and the lanes past the last key.
     void restrict(std::size_t row, std::size_t slot, std::size_t first_key, const key_range& seen) const
     {
+        if (sees_all(row, first_key, seen)) {
+            return;
+        }
         const std::size_t begin_key = first_key + seen.first;
         const auto relative = [&](std::size_t key) { return key > begin_key ? key - begin_key : 0; };
         const std::size_t last = std::min(visible_[row].last, plan_.valid_keys(entry_));
-        if (visible_[row].first <= begin_key && begin_key + (seen.last - seen.first) <= last) {
-            return;
-        }
         kernel::restrict_row<Arch>(scores(slot) + seen.first, seen.last - seen.first, relative(visible_[row].first),
                                    relative(last));
     }

@@ -44,7 +44,6 @@ struct partial_row {
     T* maximum;
     T* sum;
     score_statistics* statistics;
-    T value_scale = 1; ///< a power of two the output is scaled by, where sums of values might leave the range of T
 };
 
 /// exp(x) of one number x <= 0, by the same steps as in vectors.
@@ -64,20 +63,10 @@ void close_rows(const T* lanes_of_rows, std::size_t count, T* maxima, T* sums)
     using B = batch<Arch, T>;
     using I = batch<Arch, bits_of<T>>;
     constexpr std::size_t width = lanes<Arch, T>;
-    constexpr std::size_t group = group_lanes<T>;
     const I nan = as_bits(B(quiet_nan<T>()));
     for (std::size_t row = 0; row < count; row += width) {
-        std::array<B, width> columns;
-        unroll<width / group>([&](auto g) __attribute__((always_inline)) {
-            const auto some = load_transposed<Arch, T>(lanes_of_rows + row * width + g * group, width);
-            unroll<group>([&](auto i) __attribute__((always_inline)) { columns[g * group + i] = some[i]; });
-        });
-        for (std::size_t half = width / 2; half > 0; half /= 2) {
-            for (std::size_t i = 0; i < half; ++i) {
-                columns[i] = columns[i] + columns[i + half];
-            }
-        }
-        const I sum = as_bits(columns[0]);
+        const B total = sums_of_rows<Arch>(lanes_of_rows + row * width);
+        const I sum = as_bits(total);
         const auto invalid = (sum & I(exponent_mask<T>)) == I(exponent_mask<T>);
         const I maximum = as_bits(barrier(B(B::load_unaligned(maxima + row) + B(0))));
         from_bits<T>(select_bits(invalid, nan, sum)).store_unaligned(sums + row);
@@ -145,7 +134,8 @@ bool all_finite(const T* values, std::size_t count)
     return !xsimd::any(exponents == I(exponent_mask<T>));
 }
 
-/// What a finished row is made of: output * kept / sum, lse = maximum + ln(sum). All NaN for a row that is.
+/// What a finished row is made of: output * kept / sum, lse = maximum + ln(sum). All NaN for a row that is; kept is 0
+/// where there is neither a key nor a sink.
 struct row_total {
     double maximum;
     double sum;
@@ -157,11 +147,14 @@ inline double lse_of(const row_total& total)
     return has_nan_bits(total.maximum) ? total.maximum : total.maximum + std::log(total.sum);
 }
 
-/// The total of a row of keys (at least one) and of its sink, a logit that carries no value; -inf for none.
+/// The total of a row of keys and of its sink, a logit that carries no value; -inf for none.
 template <class T>
-row_total total_of(const partial_row<T>& row, double sink)
+row_total total_of(T maximum, T sum, double sink)
 {
-    const row_total keys{static_cast<double>(*row.maximum), static_cast<double>(*row.sum), 1};
+    if (is_negative_infinity_bits(maximum)) {
+        return {sink, 1, 0};
+    }
+    const row_total keys{static_cast<double>(maximum), static_cast<double>(sum), 1};
     if (is_negative_infinity_bits(sink) && !has_nan_bits(keys.maximum)) {
         return keys;
     }
@@ -174,22 +167,35 @@ row_total total_of(const partial_row<T>& row, double sink)
     return {largest, keys.sum * kept + std::exp(sink - largest), kept};
 }
 
-/// Writes a finished row of `size` components, multiplied by kept / sum to twice the precision of T, so that with fused
-/// multiply-add rounding the product is all there is to see of it.
-template <class Arch, class T, class O>
-void write_row(const partial_row<T>& row, const row_total& total, std::size_t size, O* output)
+/// What a finished row's output is multiplied by, kept / sum, to twice the precision of T: high + low.
+template <class T>
+struct row_factor {
+    T high;
+    T low;
+};
+
+/// The factor of a row whose output is scaled by `value_scale`.
+template <class T>
+row_factor<T> factor_of(const row_total& total, T value_scale)
 {
-    using B = batch<Arch, T>;
-    const double divisor = total.sum * static_cast<double>(row.value_scale);
+    const double divisor = total.sum * static_cast<double>(value_scale);
     const double factor = total.kept / divisor;
     const T high = barrier(static_cast<T>(factor));
     const double rest =
         sizeof(T) == 4 ? factor - static_cast<double>(high) : std::fma(-factor, divisor, total.kept) / divisor;
-    const T low = static_cast<T>(rest);
+    return {high, static_cast<T>(rest)};
+}
+
+/// Writes the `size` components of a finished row, multiplied by a factor of such precision that with fused
+/// multiply-add rounding the product is all there is to see of it.
+template <class Arch, class T, class O>
+[[gnu::always_inline]] inline void write_row(const T* row, const row_factor<T>& factor, std::size_t size, O* output)
+{
+    using B = batch<Arch, T>;
     const auto result = [&](std::size_t c) __attribute__((always_inline))
     {
-        const B value = B::load_unaligned(row.output + c);
-        return B(multiply_add(value, B(high), B(value * B(low))));
+        const B value = B::load_unaligned(row + c);
+        return B(multiply_add(value, B(factor.high), B(value * B(factor.low))));
     };
     std::size_t c = 0;
     for (; c + lanes<Arch, T> <= size; c += lanes<Arch, T>) {

@@ -122,9 +122,9 @@ void restrict_row(T* scores, std::size_t count, std::size_t first, std::size_t l
     }
 }
 
-/// The largest of `count` scores, a multiple of the lanes; NaN among them may or may not be it.
+/// The largest of the scores in each lane; `count` is a multiple of the lanes. NaN among them may or may not be it.
 template <class Arch, class T>
-T largest_score(const T* scores, std::size_t count)
+[[gnu::always_inline]] inline batch<Arch, T> largest_scores(const T* scores, std::size_t count)
 {
     using B = batch<Arch, T>;
     constexpr std::size_t width = lanes<Arch, T>;
@@ -140,7 +140,7 @@ T largest_score(const T* scores, std::size_t count)
     for (; j < count; j += width) {
         largest[0] = larger(largest[0], B::load_unaligned(scores + j));
     }
-    return largest_lane(larger(larger(largest[0], largest[1]), larger(largest[2], largest[3])));
+    return larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
 }
 
 /// Raises the references of `count` rows (rounded up to whole vectors) to factor * maximum where that is larger, and

@@ -228,6 +228,45 @@ template <class Arch, class T, class S>
     }
 }
 
+/// fold_lanes of as many vectors as a vector has lanes, one after another in memory; lane i of the result is that of
+/// vector i.
+template <class Arch, class T, class Operation>
+[[gnu::always_inline]] inline batch<Arch, T> fold_lanes_of_rows(const T* rows, Operation&& operation)
+{
+    constexpr std::size_t width = lanes<Arch, T>;
+    constexpr std::size_t group = group_lanes<T>;
+    std::array<batch<Arch, T>, width> columns;
+    unroll<width / group>([&](auto g) __attribute__((always_inline)) {
+        const auto some = load_transposed<Arch, T>(rows + g * group, static_cast<std::ptrdiff_t>(width));
+        unroll<group>([&](auto i) __attribute__((always_inline)) { columns[g * group + i] = some[i]; });
+    });
+    const auto fold = [&]<std::size_t Half>(std::integral_constant<std::size_t, Half>) __attribute__((always_inline))
+    {
+        unroll<Half>([&](auto i)
+                         __attribute__((always_inline)) { columns[i] = operation(columns[i], columns[i + Half]); });
+    };
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+        (fold(std::integral_constant<std::size_t, (width >> (I + 1))>{}), ...);
+    }(std::make_index_sequence<std::bit_width(width) - 1>{});
+    return columns[0];
+}
+
+/// sum_of_lanes of as many rows as a vector has lanes, a vector long each.
+template <class Arch, class T>
+[[gnu::always_inline]] inline batch<Arch, T> sums_of_rows(const T* rows)
+{
+    return fold_lanes_of_rows<Arch>(
+        rows, [](const auto& a, const auto& b) __attribute__((always_inline)) { return a + b; });
+}
+
+/// largest_lane of as many rows.
+template <class Arch, class T>
+[[gnu::always_inline]] inline batch<Arch, T> largest_of_rows(const T* rows)
+{
+    return fold_lanes_of_rows<Arch>(
+        rows, [](const auto& a, const auto& b) __attribute__((always_inline)) { return larger(a, b); });
+}
+
 /// The way back, of a group: lane j of vector i goes to component i of row j.
 template <class Arch, class T>
 [[gnu::always_inline]] inline void store_transposed(T* rows, std::ptrdiff_t stride,

@@ -19,6 +19,7 @@
 #include <vector>
 
 using scaledot::detail::aligned_buffer;
+using scaledot::detail::bytes_apart;
 using scaledot::detail::scratch;
 using scaledot::detail::scratch_lease;
 
@@ -206,4 +207,15 @@ TEST_CASE("scratch_lease: a thread's kept memory ends with it")
     const std::ptrdiff_t before = live_lines;
     std::thread([] { CHECK(scratch_lease(10).data() != nullptr); }).join();
     CHECK(live_lines == before);
+}
+
+TEST_CASE("bytes_apart: whole cache lines, and a page between what two threads use; sizes that leave the range are "
+          "rejected")
+{
+    for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{64}, std::size_t{65}, large}) {
+        CHECK(bytes_apart(bytes) % 64 == 0);
+        CHECK(bytes_apart(bytes) >= bytes + 4096);
+        CHECK(bytes_apart(bytes) < bytes + 4096 + 64);
+    }
+    CHECK_THROWS_AS(bytes_apart(std::numeric_limits<std::size_t>::max() - 4000), std::length_error);
 }

@@ -87,7 +87,7 @@ private:
     {
         scratch counting;
         make_part(own_packed, counting);
-        return counting.bytes();
+        return bytes_apart(counting.bytes());
     }
 
     std::size_t key_blocks() const { return blocks_of(plan_.keys, kernel::block_keys); }

@@ -127,7 +127,7 @@ void share_rows_of_scores(const attention_plan& plan, const strided_view<const Q
     };
     scratch counting;
     make_worker(counting);
-    const std::size_t bytes = counting.bytes();
+    const std::size_t bytes = bytes_apart(counting.bytes());
     const scratch_lease lease(checked_product(bytes, parts, "scratch memory"));
     shared_work shared(parts);
     shared.deal(items);

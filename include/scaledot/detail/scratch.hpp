@@ -37,6 +37,15 @@ private:
     std::size_t bytes_ = 0;
 };
 
+/// How far apart the memory of two threads begins that need so many bytes each: with a page between them, since what a
+/// core fetches ahead of a thread, up to the end of a page, it takes from the other.
+inline std::size_t bytes_apart(std::size_t bytes)
+{
+    constexpr std::size_t line = 64;
+    constexpr std::size_t page = 4096;
+    return checked_sum(bytes, line - 1 + page, "scratch memory") / line * line;
+}
+
 /// Memory for one call. Small calls share a buffer that each thread keeps, so that they allocate nothing; a call within
 /// a call (a task that the caller's executor runs meanwhile) finds it in use and has its own.
 class scratch_lease {

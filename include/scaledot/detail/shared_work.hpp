@@ -49,7 +49,7 @@ public:
 private:
     static constexpr std::size_t most_shares = 64; // beyond, parts have one together
 
-    struct alignas(64) share {
+    struct alignas(128) share { // cores fetch lines in pairs
         std::atomic<std::size_t> next{0};
         std::size_t end = 0;
     };

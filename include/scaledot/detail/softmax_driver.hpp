@@ -355,11 +355,10 @@ void drive_softmax(const strided_view<const S>& x, const strided_view<R>& y, std
                                       static_cast<double>(std::max<std::size_t>(worker.groups(), 1));
         const std::size_t parts =
             part_count(worker.groups(), rows_per_group * static_cast<double>(layout.length()) * operations_per_logit);
-        const std::size_t line = 64 / sizeof(T);
-        const std::size_t elements = (worker.scratch_elements() + line - 1) / line * line;
-        const scratch_lease memory(checked_product(elements * sizeof(T), parts, "scratch memory"));
+        const std::size_t bytes = bytes_apart(worker.scratch_elements() * sizeof(T));
+        const scratch_lease memory(checked_product(bytes, parts, "scratch memory"));
         run_ranges(worker.groups(), parts, 1, [&](std::size_t part, std::size_t begin, std::size_t end) {
-            worker.run(begin, end, reinterpret_cast<T*>(memory.data()) + part * elements);
+            worker.run(begin, end, reinterpret_cast<T*>(memory.data() + part * bytes));
         });
     });
 }

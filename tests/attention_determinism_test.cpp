@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <initializer_list>
 #include <thread>
@@ -155,6 +156,29 @@ TEST_CASE_TEMPLATE("attention: a query gives the same bits alone as among others
             }
         }
     }
+}
+
+TEST_CASE_TEMPLATE("attention: queries that are NaN, of either sign, and keys that are not finite give the same bits "
+                   "alone, among others and on any number of threads",
+                   T, float, double)
+{
+    problem<T> p({1, 2, 70, 16}, 1, 1100, 16);
+    p.q(0, 0, 3, 1) = nan_of<T>();
+    p.q(0, 1, 69, 15) = std::copysign(nan_of<T>(), T(-1));
+    p.k(0, 0, 1090, 2) = infinity_of<T>();
+    p.k(0, 0, 1099, 0) = nan_of<T>();
+    const sd::attention_options options{.causal = true, .query_offset = 1029};
+    const auto whole = sd::attention_with_lse(p.q, p.k, p.v, options);
+    for (std::size_t query = 0; query < 70; ++query) {
+        CAPTURE(query);
+        auto moved = options;
+        moved.query_offset = 1029 + static_cast<std::ptrdiff_t>(query);
+        const auto alone = sd::attention_with_lse(query_rows(p.q, query, query + 1), p.k, p.v, moved);
+        CHECK(same_bits(alone.output, query_rows(whole.output, query, query + 1)));
+        CHECK(
+            same_bits(alone.lse, dense<T, 3>(xt::view(whole.lse, xt::all(), xt::all(), xt::range(query, query + 1)))));
+    }
+    check_threads([&] { return sd::attention_with_lse(p.q, p.k, p.v, options); });
 }
 
 TEST_CASE_TEMPLATE("attention: decode over a growing cache gives the bits of prefill", T, float, sd::bfloat16)

@@ -73,7 +73,11 @@ void attend(const attention_plan& plan, const strided_view<const Q>& q, const st
             for (std::size_t i = 0; i < size; i += kernel::cache_line / sizeof(O)) {
                 kernel::ask_for_row(output + i, stride, kernel::rows_ahead);
             }
-            kernel::write_row<Arch>(rows.results.output(r), factors[r], size, output);
+            if (kernel::has_nan_bits(totals[r].kept)) { // else its sign would be that of whatever NaN came first
+                std::fill_n(output, size, kernel::to_storage<O>(kernel::barrier(kernel::quiet_nan<T>())));
+            } else {
+                kernel::write_row<Arch>(rows.results.output(r), factors[r], size, output);
+            }
         }
         for (std::size_t r = rows.first; report && r < rows.last; ++r) {
             report(rows.entry, rows.places[r], out ? totals[r] : kernel::row_total{}, rows.results.row(r).statistics);

@@ -104,6 +104,7 @@ public:
 
 private:
     static constexpr std::size_t tiles = group_rows<Arch, T> / tile::rows;
+    static_assert(run_rows<Arch, T> % lanes == 0); // sums of rows are added up in whole vectors
 
     /// Values can be widened as they are read, which pays where few rows read them.
     static constexpr bool widens_values = value_step::depth == 1 && !std::is_same_v<V, T>;

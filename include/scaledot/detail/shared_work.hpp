@@ -10,6 +10,7 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <memory>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
@@ -25,8 +26,7 @@ public:
     {
         for (std::size_t i = 0; i < shares_; ++i) {
             const auto [begin, end] = range_of_part(items, shares_, i);
-            share_[i].next = begin;
-            share_[i].end = end;
+            std::construct_at(&slots_[i].used, begin, end);
         }
     }
 
@@ -36,7 +36,7 @@ public:
     void take(std::size_t part, const Use& use)
     {
         for (std::size_t turn = 0; turn < shares_; ++turn) {
-            share& from = share_[(part + turn) % shares_];
+            share& from = slots_[(part + turn) % shares_].used;
             while (from.next.load(std::memory_order_relaxed) < from.end) {
                 const std::size_t i = from.next.fetch_add(1, std::memory_order_relaxed);
                 if (i < from.end) {
@@ -50,12 +50,20 @@ private:
     static constexpr std::size_t most_shares = 64; // beyond, parts have one together
 
     struct alignas(128) share { // cores fetch lines in pairs
-        std::atomic<std::size_t> next{0};
-        std::size_t end = 0;
+        share(std::size_t begin, std::size_t last) : next(begin), end(last) {}
+
+        std::atomic<std::size_t> next;
+        std::size_t end;
+    };
+
+    /// Room for a share, not touched before there is one.
+    union slot {
+        slot() {}
+        share used;
     };
 
     std::size_t shares_;
-    std::array<share, most_shares> share_;
+    std::array<slot, most_shares> slots_;
 };
 
 /// Calls range(part, begin, end) for contiguous ranges that make up [0, items), one after another for each part: for up

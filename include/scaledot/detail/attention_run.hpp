@@ -73,10 +73,9 @@ void attend(const attention_plan& plan, const strided_view<const Q>& q, const st
             for (std::size_t i = 0; i < size; i += kernel::cache_line / sizeof(O)) {
                 kernel::ask_for_row(output + i, stride, kernel::rows_ahead);
             }
-            if (kernel::has_nan_bits(totals[r].kept)) { // else its sign would be that of whatever NaN came first
+            kernel::write_row<Arch>(rows.results.output(r), factors[r], size, output);
+            if (kernel::has_nan_bits(totals[r].kept)) [[unlikely]] { // of a sign that depends on the way it was come to
                 std::fill_n(output, size, kernel::to_storage<O>(kernel::barrier(kernel::quiet_nan<T>())));
-            } else {
-                kernel::write_row<Arch>(rows.results.output(r), factors[r], size, output);
             }
         }
         for (std::size_t r = rows.first; report && r < rows.last; ++r) {

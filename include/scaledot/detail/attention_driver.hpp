@@ -147,7 +147,7 @@ private:
         const auto finish = [&](std::size_t first, std::size_t last, T value_scale) {
             finish_({head / plan_.key_heads, &p.work.place(0), p.total, first, last, value_scale});
         };
-        if (kernel::all_finite<Arch>(p.total.outputs(), rows * size)) {
+        if (kernel::all_finite<Arch>(p.total.output(0), rows * size)) {
             finish(0, rows, T(1));
             return;
         }

@@ -44,10 +44,10 @@ struct finished_rows {
     const partial_rows<T>& results;
     std::size_t first;
     std::size_t last;
-    T value_scale = 1;
+    T value_scale;
 };
 
-/// Where finished rows go: a reference to a callable (finished_rows), called once for each row, from several threads at
+/// Where finished rows go: a reference to a callable (finished_rows), told of each row once, from several threads at
 /// once. The driver is compiled once for all of them.
 template <class T>
 class row_receiver {

@@ -32,8 +32,7 @@ public:
         return {output_ + r * size_, maxima_ + r, sums_ + r, statistics_ ? statistics_ + r : nullptr};
     }
 
-    /// The outputs, row after row.
-    T* outputs() const { return output_; }
+    /// That of row r; outputs follow each other, as maxima and sums do.
     T* output(std::size_t r) const { return output_ + r * size_; }
     T* maxima() const { return maxima_; }
     T* sums() const { return sums_; }

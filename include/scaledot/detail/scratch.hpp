@@ -16,13 +16,14 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 /// Hands out arrays one after another, each on cache lines of its own. Without memory it only counts.
 class scratch {
 public:
+    static constexpr std::size_t line = 64; // bytes of the cache
+
     explicit scratch(std::byte* memory = nullptr) : memory_(memory) {}
 
     /// rows * columns uninitialised elements; null while counting.
     template <class E>
     E* take(std::size_t rows, std::size_t columns)
     {
-        constexpr std::size_t line = 64;
         const std::size_t begin = bytes_;
         const std::size_t size =
             checked_product(checked_product(rows, columns, "scratch memory"), sizeof(E), "scratch memory");
@@ -41,7 +42,7 @@ private:
 /// core fetches ahead of a thread, up to the end of a page, it takes from the other.
 inline std::size_t bytes_apart(std::size_t bytes)
 {
-    constexpr std::size_t line = 64;
+    constexpr std::size_t line = scratch::line;
     constexpr std::size_t page = 4096;
     return checked_sum(bytes, line - 1 + page, "scratch memory") / line * line;
 }

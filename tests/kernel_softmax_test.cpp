@@ -84,6 +84,33 @@ TEST_CASE_TEMPLATE("softmax_along: rows of any length have the same bits alone a
     }
 }
 
+TEST_CASE_TEMPLATE("softmax_along: rows of NaN do not hide that the ones beside them need care", T, float, double)
+{
+    const unit_temperature<T> temperature;
+    const std::size_t count = lanes<arch, T>;
+    const std::size_t length = 4 * count + 3;
+    const auto step = static_cast<std::ptrdiff_t>(length);
+    for (const T not_a_number : {barrier(quiet_nan<T>()), barrier(T(-quiet_nan<T>()))}) {
+        for (const std::size_t place : {std::size_t{0}, count + 1, length - 1}) {
+            for (const std::size_t first : {0u, 1u}) {
+                std::vector<T> x(count * length, T(0.5));
+                for (std::size_t row = 0; row < count; ++row) {
+                    x[row * length + place] = row % 2 == first ? barrier(negative_infinity<T>) : not_a_number;
+                }
+                std::vector<T> y(x.size());
+                softmax_along<arch, T, T>({x.data(), step, count, length}, temperature.scale)
+                    .probabilities(y.data(), step, {y.data(), step}, false);
+                for (std::size_t row = first; row < count; row += 2) {
+                    const auto begin = x.begin() + static_cast<std::ptrdiff_t>(row) * step;
+                    const auto alone = softmax_alone(std::vector<T>(begin, begin + step), temperature);
+                    CHECK(equal_bits(&y[row * length], alone.probabilities.data(), length));
+                    CHECK(y[row * length + place] == 0);
+                }
+            }
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("softmax_along: y may be x", T, float, double)
 {
     const moderate_temperature<T> temperature(1.7);

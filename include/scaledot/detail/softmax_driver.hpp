@@ -160,7 +160,8 @@ public:
             } else if (layout_.length() < shortest_along) {
                 run_short(x, y, rows, scratch);
             } else {
-                run_along(x, y, rows, scratch);
+                const bool another = i + 1 < end && first + 2 * rows <= layout_.rows_per_line();
+                run_along(x, another ? layout_.input(line, first + rows) : x, y, rows, scratch);
             }
         }
         if (streaming_) {
@@ -216,9 +217,9 @@ private:
         }
     }
 
-    void run_along(const S* x, R* y, std::size_t rows, T* scratch) const
+    void run_along(const S* x, const S* next, R* y, std::size_t rows, T* scratch) const
     {
-        kernel::softmax_along<Arch, T, S> group({x, layout_.input_stride(), rows, layout_.length()},
+        kernel::softmax_along<Arch, T, S> group({x, layout_.input_stride(), rows, layout_.length(), next},
                                                 temperature_.scale);
         if constexpr (Output == probabilities) {
             kernel::kept_weights<T> kept;

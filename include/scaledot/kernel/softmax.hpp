@@ -42,14 +42,15 @@ public:
         std::ptrdiff_t stride;
         std::size_t count;
         std::size_t length;
+        const S* next = data; ///< as many rows that come next: they are fetched meanwhile
     };
 
     softmax_along(const rows_of_logits& rows, const exponent_scale<T>& scale) : rows_(rows), scale_(scale)
     {
-        if (rows_.count < width) {
-            first_.fill(T(0));
-            second_.fill(T(0));
-        }
+        const auto others = static_cast<std::ptrdiff_t>(rows_.count * width);
+        std::fill(first_.begin() + others, first_.end(), T(0));
+        std::fill(second_.begin() + others, second_.end(), T(0));
+        B lowest(T(0));
         for (std::size_t row = 0; row < rows_.count; ++row) {
             const S* const x = logits(row);
             auto range = find_range<B>(
@@ -61,16 +62,14 @@ public:
                 range.add({last, last});
             }
             range.maximum.store_aligned(first_.data() + row * width);
-            range.lowest.store_aligned(second_.data() + row * width);
+            lowest = smaller_below_zero(lowest, zero_for_nan(range.lowest));
         }
-        maximum_ = fold(
-            first_, [](const B& a, const B& b) __attribute__((always_inline)) { return larger(a, b); });
-        const B lowest = fold(
-            second_, [](const B& a, const B& b) __attribute__((always_inline)) { return smaller_below_zero(a, b); });
-        frame_ = frame_of(maximum_, lowest, scale_);
+        maximum_ = largest_of_rows<Arch>(first_.data());
+        // A row counts as one that needs care where another of them has so low a logit: it gets the same bits.
+        frame_ = frame_of(maximum_, B(lowest_lane(lowest)), scale_);
         shift_ = lane_array<Arch, T>(frame_.shift);
         smallest_ = lane_array<Arch, T>(frame_.smallest);
-        offset_ = lane_array<Arch, bits_of<T>>(frame_.offset);
+        round_ = lane_array<Arch, T>(frame_.round);
         plain_ = lane_array<Arch, T>(frame_.plain);
     }
 
@@ -82,16 +81,8 @@ public:
         const auto inverse = inverse_of_sum(sum_);
         const lane_array<Arch, T> high(inverse.high);
         const lane_array<Arch, T> low(inverse.low);
-        for (std::size_t row = 0; row < rows_.count; ++row) {
-            R* const out = y + static_cast<std::ptrdiff_t>(row) * stride;
-            if (poison_[row] != 0) {
-                std::fill_n(out, rows_.length, to_storage<R>(quiet_nan<T>()));
-                continue;
-            }
-            const pair<B> of_row{B(high[row]), B(low[row])};
-            plain_[row] != 0 ? scale<true>(row, kept.row(row), of_row, out, streaming)
-                             : scale<false>(row, kept.row(row), of_row, out, streaming);
-        }
+        kept.data ? scale_rows<true>(kept, high, low, y, stride, streaming)
+                  : scale_rows<false>(kept, high, low, y, stride, streaming);
     }
 
     template <class R, class Temperature>
@@ -135,19 +126,6 @@ private:
     /// A vector a row.
     using tile = std::array<T, width * width>;
 
-    template <class Operation>
-    static B fold(const tile& values, Operation&& operation)
-    {
-        B result;
-        unroll<width / group_lanes<T>>([&](auto group) __attribute__((always_inline)) {
-            const auto columns = load_transposed<Arch, T>(values.data() + group * group_lanes<T>, width);
-            unroll<columns.size()>([&](auto i) __attribute__((always_inline)) {
-                result = group + i == 0 ? columns[i] : operation(result, columns[i]);
-            });
-        });
-        return result;
-    }
-
     const S* logits(std::size_t row) const { return rows_.data + static_cast<std::ptrdiff_t>(row) * rows_.stride; }
 
     template <class E>
@@ -157,23 +135,15 @@ private:
     }
 
     template <bool Plain>
-    weigher<B, Plain> weigher_of(std::size_t row) const
+    weigher<B, Plain> weigher_of(std::size_t row, const exponent_scale<T>& scale) const
     {
-        using I = typename weight_frame<B>::I;
-        return {{B(shift_[row]), B(smallest_[row]), I(offset_[row]), B(plain_[row])}, scale_};
+        return {{B(shift_[row]), B(smallest_[row]), B(round_[row]), B(plain_[row])}, scale};
     }
 
     /// The second pass over all rows.
     void add(const kept_weights<T>& kept)
     {
-        for (std::size_t row = 0; row < rows_.count; ++row) {
-            T* const weights = kept.row(row);
-            if (plain_[row] != 0) {
-                weights ? add_row<true, true>(row, weights) : add_row<true, false>(row, weights);
-            } else {
-                weights ? add_row<false, true>(row, weights) : add_row<false, false>(row, weights);
-            }
-        }
+        kept.data ? add_rows<true>(kept) : add_rows<false>(kept);
         sum_ = {B(0), B(0)};
         unroll<width / group_lanes<T>>([&](auto group) __attribute__((always_inline)) {
             const auto high = load_transposed<Arch, T>(first_.data() + group * group_lanes<T>, width);
@@ -184,11 +154,28 @@ private:
         poison_ = lane_array<Arch, bits_of<T>>(poison_of(maximum_, B(sum_.high + sum_.low)));
     }
 
+    template <bool Keep>
+    void add_rows(const kept_weights<T>& kept)
+    {
+        const exponent_scale<T> scale = scale_; // which no store into weights can change: it stays in registers
+        for (std::size_t row = 0; row < rows_.count; ++row) {
+            plain_[row] != 0 ? add_row<true, Keep>(row, kept.row(row), scale)
+                             : add_unusual_row<Keep>(row, kept.row(row), scale);
+        }
+    }
+
+    template <bool Keep>
+    [[gnu::noinline]] void add_unusual_row(std::size_t row, T* kept, const exponent_scale<T>& scale)
+    {
+        add_row<false, Keep>(row, kept, scale);
+    }
+
     template <bool Plain, bool Keep>
-    void add_row(std::size_t row, T* kept)
+    [[gnu::always_inline]] void add_row(std::size_t row, T* kept, const exponent_scale<T>& scale)
     {
         const S* const x = logits(row);
-        const auto weigh = weigher_of<Plain>(row);
+        const S* const next = rows_.next + static_cast<std::ptrdiff_t>(row) * rows_.stride;
+        const auto weigh = weigher_of<Plain>(row, scale);
         const auto keep = [&](std::size_t i, const B& w) __attribute__((always_inline))
         {
             if constexpr (Keep) {
@@ -197,7 +184,11 @@ private:
         };
         const std::size_t whole = rows_.length / width;
         auto sum = add_weights<B>(
-            whole, [&](std::size_t i) __attribute__((always_inline)) { return load_vector<Arch, T>(x + i * width); },
+            whole,
+            [&](std::size_t i) __attribute__((always_inline)) {
+                __builtin_prefetch(next + i * width, 0, 3);
+                return load_vector<Arch, T>(x + i * width);
+            },
             weigh, keep);
         if (const std::size_t rest = rows_.length % width) {
             weight<B> w = weigh(load_logits(x + whole * width, rest));
@@ -213,20 +204,47 @@ private:
         sum.low.store_aligned(second_.data() + row * width);
     }
 
-    template <bool Plain, class R>
-    void scale(std::size_t row, const T* kept, const pair<B>& inverse, R* y, bool streaming) const
+    template <bool Keep, class R>
+    void scale_rows(const kept_weights<T>& kept, const lane_array<Arch, T>& high, const lane_array<Arch, T>& low, R* y,
+                    std::ptrdiff_t stride, bool streaming) const
+    {
+        for (std::size_t row = 0; row < rows_.count; ++row, y += stride) {
+            const pair<B> inverse{B(high[row]), B(low[row])};
+            if (poison_[row] != 0) {
+                std::fill_n(y, rows_.length, to_storage<R>(quiet_nan<T>()));
+            } else if (plain_[row] != 0) {
+                scale<true, Keep>(row, kept.row(row), inverse, y, streaming);
+            } else {
+                scale_unusual_row<Keep>(row, kept.row(row), inverse, y, streaming);
+            }
+        }
+    }
+
+    template <bool Keep, class R>
+    [[gnu::noinline]] void scale_unusual_row(std::size_t row, const T* kept, const pair<B>& inverse, R* y,
+                                             bool streaming) const
+    {
+        scale<false, Keep>(row, kept, inverse, y, streaming);
+    }
+
+    template <bool Plain, bool Keep, class R>
+    [[gnu::always_inline]] void scale(std::size_t row, const T* kept, const pair<B>& inverse, R* y,
+                                      bool streaming) const
     {
         const scaled_inverse<B, Plain> factor(inverse);
-        const S* const x = logits(row);
-        const auto weigh = weigher_of<Plain>(row);
-        kept ? store_row<Arch, T>(
-                   y, rows_.length, streaming,
-                   [&](std::size_t i, std::size_t count)
-                       __attribute__((always_inline)) { return factor.times(load_logits(kept + i, count)); })
-             : store_row<Arch, T>(
-                   y, rows_.length, streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
-                       return factor.times(weigh(load_logits(x + i, count)).value());
-                   });
+        if constexpr (Keep) {
+            store_row<Arch, T>(
+                y, rows_.length, streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
+                    return factor.times(load_logits(kept + i, count));
+                });
+        } else {
+            const S* const x = logits(row);
+            const auto weigh = weigher_of<Plain>(row, scale_);
+            store_row<Arch, T>(
+                y, rows_.length, streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
+                    return factor.times(weigh(load_logits(x + i, count)).value());
+                });
+        }
     }
 
     pair<B> minus_logarithm() const
@@ -240,7 +258,7 @@ private:
                                              negative_infinity<T>);
             };
             const std::size_t vectors = (rows_.length + width - 1) / width;
-            return reduce(add_others<B>(vectors, load, weigher_of<false>(row), B(maxima[row])));
+            return reduce(add_others<B>(vectors, load, weigher_of<false>(row, scale_), B(maxima[row])));
         });
     }
 
@@ -251,8 +269,8 @@ private:
     pair<B> sum_;
     lane_array<Arch, T> shift_;
     lane_array<Arch, T> smallest_;
+    lane_array<Arch, T> round_;
     lane_array<Arch, T> plain_;
-    lane_array<Arch, bits_of<T>> offset_;
     lane_array<Arch, bits_of<T>> poison_;
     alignas(64) tile first_;
     alignas(64) tile second_;

@@ -164,10 +164,7 @@ private:
         }
         found_row found;
         found.maximum = B(largest_lane(range.maximum));
-        const B lowest(fold_lanes(
-            range.lowest,
-            [](const B& a, const B& b) __attribute__((always_inline)) { return smaller_below_zero(a, b); }));
-        found.frame = frame_of(found.maximum, lowest, temperature_.scale);
+        found.frame = frame_of(found.maximum, B(lowest_lane(range.lowest)), temperature_.scale);
         const bool plain = xsimd::all(found.frame.plain == B(1));
         const auto add_beside = [&](const auto& value) { return add<true>(x, next, found.frame, value); };
         const auto add_alone = [&] {

@@ -6,12 +6,16 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/unroll.hpp>
 #include <scaledot/kernel/weights.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <limits>
+#include <type_traits>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
@@ -41,6 +45,24 @@ template <class T, class A>
     return smaller(a, b);
 }
 
+/// x, or 0 where x is NaN, by an integer test that -ffast-math cannot drop.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> zero_for_nan(const xsimd::batch<T, A>& x)
+{
+    const auto bits = as_bits(x);
+    using I = std::decay_t<decltype(bits)>;
+    const auto magnitude = bits & I(std::numeric_limits<bits_of<T>>::max());
+    return from_bits<T>(select_bits(magnitude > I(exponent_mask<T>), I(0), bits));
+}
+
+/// The smallest lane where that is below 0, else any number from 0 on.
+template <class T, class A>
+[[gnu::always_inline]] inline T lowest_lane(const xsimd::batch<T, A>& x)
+{
+    return fold_lanes(
+        x, [](const auto& a, const auto& b) __attribute__((always_inline)) { return smaller_below_zero(a, b); });
+}
+
 /// The largest logit of each lane, and the smallest where that is below 0.
 template <class B>
 struct logit_range {
@@ -60,23 +82,24 @@ struct logit_range {
 template <class B, class Load>
 [[gnu::always_inline]] inline logit_range<B> find_range(std::size_t count, Load&& load)
 {
-    logit_range<B> even;
-    logit_range<B> odd;
+    constexpr std::size_t chains = 4; // as many as an addition takes steps: each waits for the one before
+    std::array<logit_range<B>, chains> ranges;
     const auto range_of = [&](std::size_t i) __attribute__((always_inline))
     {
         const B x = load(i);
         return logit_range<B>{x, x};
     };
     std::size_t i = 0;
-    for (; i + 2 <= count; i += 2) {
-        even.add(range_of(i));
-        odd.add(range_of(i + 1));
+    for (; i + chains <= count; i += chains) {
+        unroll<chains>([&](auto chain) __attribute__((always_inline)) { ranges[chain].add(range_of(i + chain)); });
     }
-    if (i < count) {
-        even.add(range_of(i));
+    for (; i < count; ++i) {
+        ranges[0].add(range_of(i));
     }
-    even.add(odd);
-    return even;
+    ranges[0].add(ranges[1]);
+    ranges[2].add(ranges[3]);
+    ranges[0].add(ranges[2]);
+    return ranges[0];
 }
 
 /// The sums of the weights of load(0) ... load(count - 1), lane by lane. Each is shown to keep(i, weight).

@@ -165,8 +165,8 @@ struct weight {
     [[gnu::always_inline]] B value() const { return multiply_add(excess, barrier(power), power); }
 };
 
-/// What the weights of a row are relative to, one row a lane: x - shift is exact for all x that weigh something, and
-/// the exponents of the weights are raised by `offset`. A plain row has logits neither large nor far apart.
+/// What the weights of a row are relative to, one row a lane: x - shift is exact for all x that weigh something. A
+/// plain row has logits neither large nor far apart.
 template <class B>
 struct weight_frame {
     using T = typename B::value_type;
@@ -174,8 +174,8 @@ struct weight_frame {
 
     B shift;
     B smallest; ///< of x - shift, times the scale's factor; it and what is below weigh nothing
-    I offset;
-    B plain; ///< 1 where the row is plain, else 0
+    B round;    ///< rounds to sixteenths and raises exponents by as much as brings the largest weight to 2^bias
+    B plain;    ///< 1 where the row is plain, else 0
 };
 
 /// Of rows with these maxima; `lowest` is the smallest logit where that is below 0.
@@ -184,7 +184,6 @@ template <class B, class T = typename B::value_type>
                                                        const exponent_scale<T>& scale)
 {
     using C = weight_constants<T>;
-    using I = typename weight_frame<B>::I;
     constexpr T round = exp_constants<T>::round_to_integer;
     // Logits that weigh something are within depth of the maximum: at least half and at most twice a maximum beyond.
     constexpr T exact_reach = 2 * C::depth + 2;
@@ -193,9 +192,8 @@ template <class B, class T = typename B::value_type>
     weight_frame<B> frame;
     frame.shift = xsimd::select(xsimd::abs(unshifted) <= B(exact_reach), B(0), maximum);
     const B top = barrier(B(barrier(B(barrier(B(maximum - frame.shift)) * B(scale.factor))) * high));
-    const B shifted = barrier(B(top + B(round)));
-    const B n = barrier(B(shifted - B(round)));
-    frame.offset = shift_left<exp_constants<T>::fraction_bits>(I(I(C::bias) - as_bits(shifted)));
+    const B n = barrier(B(barrier(B(top + B(round))) - B(round)));
+    frame.round = barrier(B(B(C::round_to_sixteenth + C::bias) - n));
     frame.smallest = quotient(B(n - B(C::depth)), high);
     const B reach(scale.factor == T(1) ? C::plain_reach : T(-1));
     frame.plain = xsimd::select((xsimd::abs(unshifted) <= reach) & (B(lowest * high) >= B(top - reach)), B(1), B(0));
@@ -212,8 +210,8 @@ class weigher {
 
 public:
     weigher(const weight_frame<B>& frame, const exponent_scale<T>& scale)
-        : shift_(frame.shift), smallest_(frame.smallest), offset_(frame.offset), factor_(scale.factor),
-          high_(scale.high), low_(scale.low)
+        : shift_(frame.shift), smallest_(frame.smallest), round_(frame.round), factor_(scale.factor), high_(scale.high),
+          low_(scale.low)
     {
     }
 
@@ -227,16 +225,15 @@ public:
             z = exp_steps::keep_nan(distance, z);
 #endif
         }
-        const B round(C::round_to_sixteenth);
         B shifted;
         B f;
         if constexpr (fused<B>) {
-            shifted = barrier(multiply_add(z, high_, round));
-            f = multiply_add(z, low_, barrier(multiply_add(z, high_, barrier(B(round - shifted)))));
+            shifted = barrier(multiply_add(z, high_, round_));
+            f = multiply_add(z, low_, barrier(multiply_add(z, high_, barrier(B(round_ - shifted)))));
         } else {
             const auto product = two_product(z, high_);
-            shifted = barrier(B(product.high + round));
-            f = barrier(B(product.high + barrier(B(round - shifted)))) + barrier(B(product.low + z * low_));
+            shifted = barrier(B(product.high + round_));
+            f = barrier(B(product.high + barrier(B(round_ - shifted)))) + barrier(B(product.low + z * low_));
         }
         const I index = as_bits(shifted);
         constexpr auto& c = C::polynomial;
@@ -245,7 +242,7 @@ public:
             q = multiply_add(q, f, B(c[i]));
         }
         const B excess = multiply_add(q, f, sixteenth<T>(C::errors, index));
-        I power = sixteenth<T>(C::powers, index) + shift_left<exp_constants<T>::fraction_bits - 4>(index) + offset_;
+        I power = sixteenth<T>(C::powers, index) + shift_left<exp_constants<T>::fraction_bits - 4>(index);
         if constexpr (!Plain) {
             power = as_bits(B(xsimd::select(barrier(z) == smallest_, B(0), from_bits<T>(power))));
         }
@@ -255,7 +252,7 @@ public:
 private:
     B shift_;
     B smallest_;
-    I offset_;
+    B round_;
     B factor_;
     B high_;
     B low_;

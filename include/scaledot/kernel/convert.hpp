@@ -115,9 +115,31 @@ template <std::size_t Count, class S>
     return __builtin_convertvector(bits, vector_of_t<std::uint32_t, Count>);
 }
 
+#if defined(__AVX512BW__)
+/// Words 0 ... 15 of a register in the upper halves of its lanes, and the way back.
+[[gnu::always_inline]] inline __m512i words_to_upper_halves(__m512i x)
+{
+    const __m512i word = _mm512_set_epi16(15, 15, 14, 14, 13, 13, 12, 12, 11, 11, 10, 10, 9, 9, 8, 8, 7, 7, 6, 6, 5, 5,
+                                          4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+    return _mm512_maskz_permutexvar_epi16(0xaaaaaaaa, word, x);
+}
+[[gnu::always_inline]] inline __m256i upper_halves(__m512i x)
+{
+    const __m512i word = _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 31, 29, 27, 25, 23,
+                                          21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    return _mm512_castsi512_si256(_mm512_permutexvar_epi16(word, x));
+}
+#endif
+
 template <std::size_t Count>
 [[gnu::always_inline]] inline vector_of_t<float, Count> widen_bfloat16(const bfloat16* source)
 {
+#if defined(__AVX512BW__)
+    if constexpr (Count == 16) {
+        const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
+        return std::bit_cast<vector_of_t<float, Count>>(words_to_upper_halves(_mm512_castsi256_si512(words)));
+    }
+#endif
     return std::bit_cast<vector_of_t<float, Count>>(load_16_bits<Count>(source) << 16);
 }
 
@@ -127,11 +149,23 @@ template <std::size_t Count>
 {
     using bits = vector_of_t<std::uint32_t, Count>;
     const bits all = std::bit_cast<bits>(x);
+#if defined(__AVX512BW__) && defined(__AVX512DQ__)
+    if constexpr (Count == 16) {
+        constexpr int nan_of_any_kind = 0x81;
+        const __mmask16 nan = _mm512_fpclass_ps_mask(std::bit_cast<__m512>(x), nan_of_any_kind);
+        const __m512i unrounded = std::bit_cast<__m512i>(all);
+        const __mmask16 odd = _mm512_test_epi32_mask(unrounded, _mm512_set1_epi32(0x10000));
+        const __m512i below = std::bit_cast<__m512i>(all + 0x7fffu);
+        const __m512i rounded = _mm512_mask_add_epi32(below, odd, below, _mm512_set1_epi32(1));
+        const __m512i result = _mm512_mask_or_epi32(rounded, nan, unrounded, _mm512_set1_epi32(0x400000));
+        return std::bit_cast<vector_of_t<std::uint16_t, Count>>(upper_halves(result));
+    }
+#endif
     const bits rounded = (all + 0x7fffu + ((all >> 16) & 1u)) >> 16;
     const bits quiet = (all >> 16) | 0x40u;
     const bits nan = std::bit_cast<bits>((all & 0x7fffffffu) > 0x7f800000u);
     const bits result = (rounded & ~nan) | (quiet & nan);
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) // without AVX512BW
     if constexpr (Count == 16) {
         return std::bit_cast<vector_of_t<std::uint16_t, Count>>(_mm512_cvtepi32_epi16(std::bit_cast<__m512i>(result)));
     }

@@ -18,6 +18,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -99,15 +100,15 @@ template <class A>
     return {D::load_aligned(wide.data()), D::load_aligned(wide.data() + D::size)};
 }
 
-/// The smaller of unsigned numbers.
-template <std::size_t Count>
-[[gnu::always_inline]] inline vector_of_t<std::uint32_t, Count>
-smaller_unsigned(const vector_of_t<std::uint32_t, Count>& a, const vector_of_t<std::uint32_t, Count>& b)
+/// The smaller of unsigned numbers of 32 or 16 bits.
+template <class V>
+[[gnu::always_inline]] inline V smaller_unsigned(const V& a, const V& b)
 {
-#if defined(__AVX512F__)
-    if constexpr (Count == 16) {
-        return std::bit_cast<vector_of_t<std::uint32_t, Count>>(
-            _mm512_min_epu32(std::bit_cast<__m512i>(a), std::bit_cast<__m512i>(b)));
+#if defined(__AVX512BW__)
+    if constexpr (sizeof(V) == 64) {
+        const __m512i x = std::bit_cast<__m512i>(a);
+        const __m512i y = std::bit_cast<__m512i>(b);
+        return std::bit_cast<V>(sizeof(a[0]) == 4 ? _mm512_min_epu32(x, y) : _mm512_min_epu16(x, y));
     }
 #endif
     return a < b ? a : b;
@@ -143,12 +144,14 @@ struct row_sums {
 enum class join_kind { plain, paired };
 
 /// Sums in double of a row of floats, halves or bfloat16, two vectors of floats a step: four chains of additions a
-/// lane. Without Centred only squares. Ahead: what follows the row in memory is asked for.
+/// lane. Which element comes to which chain depends on its place and its type only. Without Centred only squares.
+/// Ahead: what follows the row in memory is asked for.
 template <class Arch, bool Centred, bool Ahead, class S>
 class row_summation {
     using D = batch<Arch, double>;
     using F = batch<Arch, float>;
     using U = vector_of_t<std::uint32_t, F::size>;
+    using W = vector_of_t<std::uint16_t, 2 * F::size>;
 
 public:
     static constexpr std::size_t step_size = 2 * F::size;
@@ -169,8 +172,12 @@ public:
                 __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
             }
         }
-        add_at(i_, std::integral_constant<std::size_t, 0>{});
-        add_at(i_ + F::size, std::integral_constant<std::size_t, 2>{});
+        if constexpr (std::is_same_v<S, bfloat16>) {
+            add_pairs();
+        } else {
+            add_at(i_, std::integral_constant<std::size_t, 0>{});
+            add_at(i_ + F::size, std::integral_constant<std::size_t, 2>{});
+        }
         i_ += step_size;
     }
 
@@ -186,7 +193,13 @@ public:
         }
         if (i_ < count_) {
             const F v = load_first<Arch, float>(x_ + i_, count_ - i_);
-            add(v, widen_halves(v), std::integral_constant<std::size_t, 2>{});
+            look_at(v);
+            add(widen_halves(v), std::integral_constant<std::size_t, 2>{});
+        }
+        if constexpr (std::is_same_v<S, bfloat16>) {
+            const U pairs = std::bit_cast<U>(smallest_words_);
+            const U words = smaller_unsigned(U(pairs >> 16), U(pairs & 0xffffu));
+            smallest_ = smaller_unsigned(smallest_, U(((words + 1) << 16) - 1));
         }
         row_sums<Arch> result;
         if constexpr (Centred) {
@@ -199,7 +212,7 @@ public:
         }
         using half = vector_of_t<std::uint32_t, F::size / 2>;
         const auto halves = std::bit_cast<std::array<half, 2>>(smallest_);
-        result.smallest = widen_unsigned<D>(smaller_unsigned<F::size / 2>(halves[0], halves[1]));
+        result.smallest = widen_unsigned<D>(smaller_unsigned(halves[0], halves[1]));
         result.squares = (squares_[0] + squares_[1]) + (squares_[2] + squares_[3]);
         return result;
     }
@@ -209,19 +222,43 @@ private:
     [[gnu::always_inline]] void add_at(std::size_t i, std::integral_constant<std::size_t, First> first)
     {
         const F v = load_vector<Arch, float>(x_ + i);
+        look_at(v);
         if constexpr (std::is_same_v<S, float>) {
-            add(v, {load_vector<Arch, double>(x_ + i), load_vector<Arch, double>(x_ + i + D::size)}, first);
+            add({load_vector<Arch, double>(x_ + i), load_vector<Arch, double>(x_ + i + D::size)}, first);
         } else {
-            add(v, widen_halves(v), first);
+            add(widen_by_memory(v), first);
         }
     }
 
-    template <std::size_t First>
-    [[gnu::always_inline]] void add(const F& v, const std::array<D, 2>& wide,
-                                    std::integral_constant<std::size_t, First>)
+    /// A step of bfloat16, in pairs of 16 bits: those at even places and those at odd ones.
+    [[gnu::always_inline]] void add_pairs()
+    {
+        U pairs;
+        std::memcpy(&pairs, static_cast<const void*>(x_ + i_), sizeof pairs);
+        const W words = std::bit_cast<W>(pairs);
+        smallest_words_ = smaller_unsigned(smallest_words_, W(words + words - 1));
+        add(widen_by_memory(std::bit_cast<F>(pairs << 16)), std::integral_constant<std::size_t, 0>{});
+        add(widen_by_memory(std::bit_cast<F>(pairs & 0xffff0000u)), std::integral_constant<std::size_t, 2>{});
+    }
+
+    /// widen_halves by a store and two loads, which convert on their way: that takes fewer shuffles.
+    [[gnu::always_inline]] static std::array<D, 2> widen_by_memory(const F& v)
+    {
+        alignas(alignment_of<Arch>) std::array<float, F::size> values;
+        v.store_aligned(values.data());
+        asm("" : "+m"(values)); // compilers would see through it
+        return {load_vector<Arch, double>(values.data()), load_vector<Arch, double>(values.data() + D::size)};
+    }
+
+    [[gnu::always_inline]] void look_at(const F& v)
     {
         const U bits = std::bit_cast<U>(v);
-        smallest_ = smaller_unsigned<F::size>(smallest_, bits + bits - 1);
+        smallest_ = smaller_unsigned(smallest_, U(bits + bits - 1));
+    }
+
+    template <std::size_t First>
+    [[gnu::always_inline]] void add(const std::array<D, 2>& wide, std::integral_constant<std::size_t, First>)
+    {
         if constexpr (Centred) {
             sums_[First] = sums_[First] + wide[0];
             sums_[First + 1] = sums_[First + 1] + wide[1];
@@ -235,7 +272,8 @@ private:
     std::size_t i_ = 0;
     std::array<D, 4> sums_;
     std::array<D, 4> squares_;
-    U smallest_ = ~U{};
+    U smallest_ = ~U{};       // of 2 |x|'s bits - 1
+    W smallest_words_ = ~W{}; // the same in 16 bits, of bfloat16
 };
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

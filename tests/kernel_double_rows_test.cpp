@@ -37,7 +37,7 @@ double_normalizations<arch> short_normalizations(const std::vector<double>& x, d
     std::vector<double> rows(vector::size * x.size(), 1.0);
     std::copy(x.begin(), x.end(), rows.begin() + static_cast<std::ptrdiff_t>(x.size()));
     return normalizations_of_short_rows<arch, true>(rows.data(), static_cast<std::ptrdiff_t>(x.size()), x.size(),
-                                                    epsilon);
+                                                    epsilon)[0];
 }
 
 bool is_usual(const std::vector<double>& x, double epsilon = 1e-5)

@@ -62,6 +62,30 @@ TEST_CASE("normalizations_of: mean, the rest of the mean, inverse, in the lane o
     CHECK(n.inverse[1] == 0.25f);
 }
 
+TEST_CASE("normalizations_of_short_rows: those of normalizations_of, each in the lane of its row")
+{
+    constexpr std::size_t length = 19;
+    std::vector<float> x(vector * length);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+        x[i] = static_cast<float>(i * i % 23) - 7.5f;
+    }
+    x[3 * length + 4] = sd::kernel::infinity<float>;
+    std::fill_n(x.begin() + (vector - 1) * length, length, 2.5f); // whose variance cancels
+    const auto short_rows = normalizations_of_short_rows<arch, true>(x.data(), length, length, 1e-5);
+    for (std::size_t row = 0; row < vector; ++row) {
+        const auto begin = x.begin() + static_cast<std::ptrdiff_t>(row * length);
+        const auto alone = normalizations({begin, begin + length}, 1e-5);
+        const auto& n = short_rows[row / rows];
+        CHECK((n.verdict[row % rows] < 0) == (row == 3 || row == vector - 1));
+        CHECK((alone.verdict[1] < 0) == (row == 3 || row == vector - 1));
+        if (alone.verdict[1] >= 0) {
+            CHECK(n.mean[row % rows] == alone.mean[1]);
+            CHECK(n.offset[row % rows] == doctest::Approx(alone.offset[1]).epsilon(1e-6));
+            CHECK(n.exact_inverse[row % rows] == doctest::Approx(alone.exact_inverse[1]).epsilon(1e-15));
+        }
+    }
+}
+
 TEST_CASE("normalizations_of: rows that need more care are told")
 {
     CHECK(is_usual({1, -2, 0, 3}));

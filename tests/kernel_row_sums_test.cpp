@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -136,4 +137,35 @@ TEST_CASE("row_summation: paired chains keep what a sum of them loses")
     CHECK(lanes_of(found.sum.high)[0] == 0x1p31);
     CHECK(lanes_of(found.sum.low)[0] == 8 * 0x1p-30); // those of the other two
     CHECK(lanes_of(found.largest_squares)[0] == 0x1p60);
+}
+
+TEST_CASE_TEMPLATE("sums_of_short_rows: those of row_summation, a row a lane, at every length", T, float,
+                   xtl::half_float, sd::bfloat16)
+{
+    constexpr std::size_t vector = 2 * rows;
+    for (std::size_t count = 1; count <= 70; ++count) {
+        for (const std::size_t gap : {0u, 3u}) {
+            // on the heap, for the address sanitizer to watch the end; all numbers and their sums are exact
+            const std::size_t stride = count + gap;
+            const std::size_t size = (vector - 1) * stride + count;
+            const auto x = std::make_unique<T[]>(size);
+            for (std::size_t i = 0; i < size; ++i) {
+                x[i] = to_storage<T>(i % 11 == 0 ? 0.0f : static_cast<float>(i % 11) - 5.25f);
+            }
+            const auto step = static_cast<std::ptrdiff_t>(stride);
+            const auto found = sums_of_short_rows<arch, true>(x.get(), step, count);
+            const auto not_centred = sums_of_short_rows<arch, false>(x.get(), step, count);
+            for (std::size_t row = 0; row < vector; ++row) {
+                const auto alone = sums_of<true, join_kind::plain>(x.get() + row * stride, count);
+                const auto smallest = lanes_of(alone.smallest);
+                const auto& sums = found[row / rows];
+                CHECK(lanes_of(sums.sum.high)[row % rows] == total(alone.sum.high));
+                CHECK(lanes_of(sums.sum.low)[row % rows] == 0);
+                CHECK(lanes_of(sums.squares)[row % rows] == total(alone.squares));
+                CHECK(lanes_of(sums.smallest)[row % rows] == *std::min_element(smallest.begin(), smallest.end()));
+                CHECK(lanes_of(not_centred[row / rows].squares)[row % rows] == total(alone.squares));
+                CHECK(lanes_of(not_centred[row / rows].sum.high)[row % rows] == 0);
+            }
+        }
+    }
 }

@@ -50,8 +50,9 @@ public:
 
 private:
     static constexpr std::size_t group_size = kernel::lanes<Arch, double>;
-    /// Short rows of doubles are summed a row a lane.
-    static constexpr bool transposed = std::is_same_v<S, double>;
+    /// Short rows are summed a row a lane, unless they are widened to double.
+    static constexpr bool transposed = std::is_same_v<S, double> || !pairs;
+    static constexpr std::size_t short_group_size = transposed ? kernel::lanes<Arch, T> : group_size;
     static constexpr std::size_t longest_short = transposed ? 64 : 4 * kernel::lanes<Arch, T>;
 
     using sums_of_row = std::conditional_t<pairs, kernel::double_sums<Arch>, kernel::row_sums<Arch>>;
@@ -126,14 +127,16 @@ private:
     template <kernel::store_kind Store>
     void run_short(std::size_t begin, std::size_t end) const
     {
-        for (std::size_t first = begin; first < end; first += group_size) {
-            const std::size_t count = std::min(group_size, end - first);
-            const normalizations n = of_short_rows<Store>(first, count);
+        for (std::size_t first = begin; first < end; first += short_group_size) {
+            const std::size_t count = std::min(short_group_size, end - first);
+            const auto all = of_short_rows<Store>(first, count);
             for (std::size_t r = 0; r < count; ++r) {
                 const std::size_t row = first + r;
-                if (n.verdict[r] >= 0) {
-                    report(row, n, r);
-                    output<Store>(target(row), source(row), gamma_, beta_, segments_.length(), n, r).finish();
+                const normalizations& n = all[r / group_size];
+                if (n.verdict[r % group_size] >= 0) {
+                    report(row, n, r % group_size);
+                    output<Store>(target(row), source(row), gamma_, beta_, segments_.length(), n, r % group_size)
+                        .finish();
                 } else {
                     carefully(row);
                 }
@@ -142,16 +145,17 @@ private:
     }
 
     template <kernel::store_kind Store>
-    [[gnu::always_inline]] normalizations of_short_rows(std::size_t first, std::size_t count) const
+    [[gnu::always_inline]] std::array<normalizations, short_group_size / group_size>
+    of_short_rows(std::size_t first, std::size_t count) const
     {
         const std::size_t length = segments_.length();
         if constexpr (transposed) {
-            if (count == group_size && source.even()) {
+            if (count == short_group_size && source.even()) {
                 return kernel::normalizations_of_short_rows<Arch, centred>(
                     source(first), source(first + 1) - source(first), length, epsilon_);
             }
-            std::array<double, group_size * longest_short> rows;
-            for (std::size_t r = 0; r < group_size; ++r) {
+            std::array<S, short_group_size * longest_short> rows;
+            for (std::size_t r = 0; r < short_group_size; ++r) {
                 std::copy_n(source(first + std::min(r, count - 1)), length, rows.data() + r * length);
             }
             return kernel::normalizations_of_short_rows<Arch, centred>(rows.data(), static_cast<std::ptrdiff_t>(length),
@@ -162,7 +166,7 @@ private:
                 summation<Store> sum(source(first + r), length);
                 sums[r] = finish(sum, kernel::join_kind::plain);
             }
-            return normalizations_of(sums, kernel::join_kind::plain);
+            return {normalizations_of(sums, kernel::join_kind::plain)};
         }
     }
 

@@ -109,15 +109,15 @@ double_normalizations<Arch> normalizations_of(const std::array<double_sums<Arch>
     return normalizations_of<Arch, Centred>(sums, (2048 + blocks * (330 + blocks)) * 0x1p-106, count, epsilon);
 }
 
-/// Of short rows, `stride` elements apart.
+/// Of as many short rows, `stride` elements apart, as a vector has doubles.
 template <class Arch, bool Centred>
-double_normalizations<Arch> normalizations_of_short_rows(const double* rows, std::ptrdiff_t stride, std::size_t count,
-                                                         double epsilon)
+std::array<double_normalizations<Arch>, 1> normalizations_of_short_rows(const double* rows, std::ptrdiff_t stride,
+                                                                        std::size_t count, double epsilon)
 {
     using summation = short_rows_summation<Arch, Centred>;
     const double blocks = static_cast<double>(count) / static_cast<double>(summation::block) + 1;
-    return normalizations_of<Arch, Centred>(summation(rows, stride)(count), (256 + blocks * (80 + blocks)) * 0x1p-106,
-                                            count, epsilon);
+    return {normalizations_of<Arch, Centred>(summation(rows, stride)(count), (256 + blocks * (80 + blocks)) * 0x1p-106,
+                                             count, epsilon)};
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

@@ -35,47 +35,27 @@ struct row_normalizations {
     std::array<std::int64_t, size> verdict; ///< negative: this row is kernel/norm.hpp's
 };
 
+/// From sums with a row a lane.
 template <class Arch, bool Centred, join_kind Join>
-row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lanes<Arch, double>>& rows,
-                                           std::size_t count, double epsilon)
+[[gnu::always_inline]] inline row_normalizations<Arch> normalizations_of(const row_sums<Arch>& sums, std::size_t count,
+                                                                         double epsilon)
 {
     using D = batch<Arch, double>;
     using I = batch<Arch, std::int64_t>;
-    constexpr std::size_t size = D::size;
     const auto elements = static_cast<double>(count);
-    const auto fold = [&](auto&& member, auto&& operation) __attribute__((always_inline))
-    {
-        std::array<std::remove_cvref_t<decltype(member(rows[0]))>, size> each;
-        unroll<size>([&](auto r) __attribute__((always_inline)) { each[r] = member(rows[r]); });
-        return fold_rows(each, operation);
-    };
-    const auto plus = [](const D& a, const D& b) { return D(a + b); };
-    const D squares = fold([](const auto& row) { return row.squares; }, plus);
     const D share(1 / elements);
-    const D mean_square = squares * share;
-    D usual = D(0x1p200) - squares;
+    const D mean_square = sums.squares * share;
+    D usual = D(0x1p200) - sums.squares;
     D variance = mean_square;
     pair<D> mean{D(0), D(0)};
-    row_normalizations<Arch> result;
-    const I smallest = fold([](const auto& row) { return row.smallest; },
-                            [](const I& a, const I& b) { return select_bits(a < b, a, b); });
     // The smallest magnitude but 0 as a double, right for normal floats, below 2^-125 for others.
-    const D magnitude = from_bits<double>(I(shift_left<28>(I(smallest + I(1))) + I(std::int64_t{896} << 52)));
+    const D magnitude = from_bits<double>(I(shift_left<28>(I(sums.smallest + I(1))) + I(std::int64_t{896} << 52)));
     usual = smaller(usual, D(magnitude - D(0x1p-60)));
     if constexpr (Centred) {
-        pair<D> sum{D(0), D(0)};
-        double chain = elements;
-        D chain_squares = squares;
-        if constexpr (Join == join_kind::paired) {
-            std::array<pair<D>, size> each;
-            unroll<size>([&](auto r) __attribute__((always_inline)) { each[r] = rows[r].sum; });
-            sum = sum_rows(each);
-            chain = elements / static_cast<double>(4 * size) + 1;
-            chain_squares = fold([](const auto& row) { return row.largest_squares; },
-                                 [](const D& a, const D& b) { return larger(a, b); });
-        } else {
-            sum.high = fold([](const auto& row) { return row.sum.high; }, plus);
-        }
+        constexpr bool paired = Join == join_kind::paired;
+        const double chain = paired ? elements / static_cast<double>(4 * D::size) + 1 : elements;
+        const D& chain_squares = paired ? sums.largest_squares : sums.squares;
+        const pair<D>& sum = sums.sum;
         const D high = barrier(D((sum.high + sum.low) * share));
         const D rest = barrier(D(multiply_add(D(-high), D(elements), sum.high) + sum.low));
         mean = {high, rest * share};
@@ -89,7 +69,8 @@ row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lane
     usual = smaller(usual, smaller(D(D(0x1p100) - inverse), D(inverse - D(0x1p-100))));
     usual = smaller(usual, D(magnitude * inverse - D(elements * 0x1p-97)));
     const I infinite(exponent_mask<double>);
-    const I finite = (as_bits(squares) & infinite) - infinite; // negative where squares are
+    const I finite = (as_bits(sums.squares) & infinite) - infinite; // negative where squares are
+    row_normalizations<Arch> result;
     I(as_bits(usual) | ~finite).store_unaligned(result.verdict.data());
 
     store_vector<Arch, double>(result.mean.data(), mean.high);
@@ -99,6 +80,46 @@ row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lane
     D(mean.high + mean.low).store_unaligned(result.exact_mean.data());
     inverse.store_unaligned(result.exact_inverse.data());
     return result;
+}
+
+/// From the sums of each row, lane by lane.
+template <class Arch, bool Centred, join_kind Join>
+row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lanes<Arch, double>>& rows,
+                                           std::size_t count, double epsilon)
+{
+    using D = batch<Arch, double>;
+    using I = batch<Arch, std::int64_t>;
+    const auto fold = [&](auto&& member, auto&& operation) __attribute__((always_inline))
+    {
+        std::array<std::remove_cvref_t<decltype(member(rows[0]))>, D::size> each;
+        unroll<D::size>([&](auto r) __attribute__((always_inline)) { each[r] = member(rows[r]); });
+        return fold_rows(each, operation);
+    };
+    const auto plus = [](const D& a, const D& b) { return D(a + b); };
+    row_sums<Arch> sums;
+    sums.squares = fold([](const auto& row) { return row.squares; }, plus);
+    sums.smallest = fold([](const auto& row) { return row.smallest; },
+                         [](const I& a, const I& b) { return select_bits(a < b, a, b); });
+    if constexpr (Centred && Join == join_kind::paired) {
+        std::array<pair<D>, D::size> each;
+        unroll<D::size>([&](auto r) __attribute__((always_inline)) { each[r] = rows[r].sum; });
+        sums.sum = sum_rows(each);
+        sums.largest_squares = fold([](const auto& row) { return row.largest_squares; },
+                                    [](const D& a, const D& b) { return larger(a, b); });
+    } else if constexpr (Centred) {
+        sums.sum.high = fold([](const auto& row) { return row.sum.high; }, plus);
+    }
+    return normalizations_of<Arch, Centred, Join>(sums, count, epsilon);
+}
+
+/// Of as many short rows, `stride` elements apart, as a vector has floats.
+template <class Arch, bool Centred, class S>
+std::array<row_normalizations<Arch>, 2> normalizations_of_short_rows(const S* rows, std::ptrdiff_t stride,
+                                                                     std::size_t count, double epsilon)
+{
+    const auto sums = sums_of_short_rows<Arch, Centred>(rows, stride, count);
+    return {normalizations_of<Arch, Centred, join_kind::plain>(sums[0], count, epsilon),
+            normalizations_of<Arch, Centred, join_kind::plain>(sums[1], count, epsilon)};
 }
 
 /// y = ((x - mean) * inverse + offset) * gamma + beta in T, so many vectors a step; without Centred mean and offset are

@@ -128,7 +128,7 @@ widen_unsigned(const vector_of_t<std::uint32_t, D::size>& x)
     return std::bit_cast<I>(__builtin_convertvector(x, vector_of_t<std::int64_t, D::size>));
 }
 
-/// What one pass over a row adds up, lane by lane.
+/// What one pass over a row adds up, lane by lane, or over several rows, a row a lane.
 template <class Arch>
 struct row_sums {
     using D = batch<Arch, double>;
@@ -275,6 +275,52 @@ private:
     U smallest_ = ~U{};       // of 2 |x|'s bits - 1
     W smallest_words_ = ~W{}; // the same in 16 bits, of bfloat16
 };
+
+/// Sums in double of as many short rows of floats, halves or bfloat16, `stride` elements apart, as a vector has floats:
+/// a row a lane, one chain of additions each. The lower half of the rows comes first.
+template <class Arch, bool Centred, class S>
+std::array<row_sums<Arch>, 2> sums_of_short_rows(const S* rows, std::ptrdiff_t stride, std::size_t count)
+{
+    using D = batch<Arch, double>;
+    using F = batch<Arch, float>;
+    using U = vector_of_t<std::uint32_t, F::size>;
+    constexpr std::size_t at_once = transposed_at_once<float, S>;
+    std::array<D, 2> sums{D(0), D(0)};
+    std::array<D, 2> squares{D(0), D(0)};
+    U smallest = ~U{};
+    const auto add = [&](const F& column) __attribute__((always_inline))
+    {
+        const U bits = std::bit_cast<U>(column);
+        smallest = smaller_unsigned(smallest, U(bits + bits - 1));
+        const auto wide = widen_halves(column);
+        for (std::size_t half = 0; half < 2; ++half) {
+            sums[half] = sums[half] + wide[half];
+            squares[half] = multiply_add(wide[half], wide[half], squares[half]);
+        }
+    };
+    std::size_t i = 0;
+    for (; i + at_once <= count; i += at_once) {
+        const auto columns = load_transposed<Arch, float>(rows + i, stride);
+        unroll<at_once>([&](auto c) __attribute__((always_inline)) { add(columns[c]); });
+    }
+    for (; i < count; ++i) {
+        alignas(alignment_of<Arch>) std::array<float, F::size> column;
+        for (std::size_t row = 0; row < F::size; ++row) {
+            column[row] =
+                to_arithmetic<float>(rows[static_cast<std::ptrdiff_t>(row) * stride + static_cast<std::ptrdiff_t>(i)]);
+        }
+        add(F::load_aligned(column.data()));
+    }
+    using half = vector_of_t<std::uint32_t, F::size / 2>;
+    const auto halves = std::bit_cast<std::array<half, 2>>(smallest);
+    std::array<row_sums<Arch>, 2> result;
+    for (std::size_t h = 0; h < 2; ++h) {
+        result[h].sum.high = Centred ? sums[h] : D(0);
+        result[h].squares = squares[h];
+        result[h].smallest = widen_unsigned<D>(halves[h]);
+    }
+    return result;
+}
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel
 SCALEDOT_KERNELS_END

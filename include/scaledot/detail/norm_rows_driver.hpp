@@ -50,10 +50,10 @@ public:
 
 private:
     static constexpr std::size_t group_size = kernel::lanes<Arch, double>;
-    /// Short rows are summed a row a lane, unless they are widened to double.
-    static constexpr bool transposed = std::is_same_v<S, double> || !pairs;
-    static constexpr std::size_t short_group_size = transposed ? kernel::lanes<Arch, T> : group_size;
-    static constexpr std::size_t longest_short = transposed ? 64 : 4 * kernel::lanes<Arch, T>;
+    /// Rows of double that were not double before are not summed a row a lane.
+    static constexpr bool widened = pairs && !std::is_same_v<S, double>;
+    static constexpr std::size_t short_group_size = kernel::lanes<Arch, T>;
+    static constexpr std::size_t longest_short = widened ? 4 * kernel::lanes<Arch, T> : 64;
 
     using sums_of_row = std::conditional_t<pairs, kernel::double_sums<Arch>, kernel::row_sums<Arch>>;
     using group_of_sums = std::array<sums_of_row, group_size>;
@@ -127,46 +127,58 @@ private:
     template <kernel::store_kind Store>
     void run_short(std::size_t begin, std::size_t end) const
     {
-        for (std::size_t first = begin; first < end; first += short_group_size) {
-            const std::size_t count = std::min(short_group_size, end - first);
-            const auto all = of_short_rows<Store>(first, count);
-            for (std::size_t r = 0; r < count; ++r) {
-                const std::size_t row = first + r;
-                const normalizations& n = all[r / group_size];
-                if (n.verdict[r % group_size] >= 0) {
-                    report(row, n, r % group_size);
-                    output<Store>(target(row), source(row), gamma_, beta_, segments_.length(), n, r % group_size)
-                        .finish();
-                } else {
-                    carefully(row);
+        for (std::size_t first = begin; first < end;) {
+            if constexpr (!widened) {
+                if (end - first >= short_group_size && source.even()) {
+                    for (const normalizations& n : kernel::normalizations_of_short_rows<Arch, centred>(
+                             source(first), source(first + 1) - source(first), segments_.length(), epsilon_)) {
+                        write_short<Store>(first, group_size, n);
+                        first += group_size;
+                    }
+                    continue;
                 }
+            }
+            const std::size_t count = std::min(group_size, end - first);
+            write_short<Store>(first, count, of_few_short_rows<Store>(first, count));
+            first += count;
+        }
+    }
+
+    template <kernel::store_kind Store>
+    void write_short(std::size_t first, std::size_t count, const normalizations& n) const
+    {
+        for (std::size_t r = 0; r < count; ++r) {
+            const std::size_t row = first + r;
+            if (n.verdict[r] >= 0) {
+                report(row, n, r);
+                output<Store>(target(row), source(row), gamma_, beta_, segments_.length(), n, r).finish();
+            } else {
+                carefully(row);
             }
         }
     }
 
     template <kernel::store_kind Store>
-    [[gnu::always_inline]] std::array<normalizations, short_group_size / group_size>
-    of_short_rows(std::size_t first, std::size_t count) const
+    [[gnu::always_inline]] normalizations of_few_short_rows(std::size_t first, std::size_t count) const
     {
         const std::size_t length = segments_.length();
-        if constexpr (transposed) {
-            if (count == short_group_size && source.even()) {
-                return kernel::normalizations_of_short_rows<Arch, centred>(
-                    source(first), source(first + 1) - source(first), length, epsilon_);
-            }
-            std::array<S, short_group_size * longest_short> rows;
-            for (std::size_t r = 0; r < short_group_size; ++r) {
+        if constexpr (pairs && !widened) {
+            std::array<double, group_size * longest_short> rows;
+            for (std::size_t r = 0; r < group_size; ++r) {
                 std::copy_n(source(first + std::min(r, count - 1)), length, rows.data() + r * length);
             }
             return kernel::normalizations_of_short_rows<Arch, centred>(rows.data(), static_cast<std::ptrdiff_t>(length),
-                                                                       length, epsilon_);
+                                                                       length, epsilon_)[0];
         } else {
             group_of_sums sums;
             for (std::size_t r = 0; r < count; ++r) {
-                summation<Store> sum(source(first + r), length);
-                sums[r] = finish(sum, kernel::join_kind::plain);
+                if constexpr (pairs) {
+                    sums[r] = summation<Store>(source(first + r), length).finish();
+                } else {
+                    sums[r] = kernel::sums_of_short_row<Arch, centred>(source(first + r), length);
+                }
             }
-            return {normalizations_of(sums, kernel::join_kind::plain)};
+            return normalizations_of(sums, kernel::join_kind::plain);
         }
     }
 

@@ -139,6 +139,33 @@ struct row_sums {
     I smallest = I(std::numeric_limits<std::uint32_t>::max()); ///< of 2 |x|'s bits - 1, which passes over zeros
 };
 
+/// The smallest magnitude but 0 of each lane, as 2 |x|'s bits - 1, which passes over zeros.
+template <class F>
+class smallest_magnitude {
+    using U = vector_of_t<std::uint32_t, F::size>;
+    using half = vector_of_t<std::uint32_t, F::size / 2>;
+
+public:
+    [[gnu::always_inline]] void look_at(const F& v)
+    {
+        const U bits = std::bit_cast<U>(v);
+        look_at_doubled(U(bits + bits));
+    }
+    [[gnu::always_inline]] void look_at_doubled(const U& bits) { bits_ = smaller_unsigned(bits_, U(bits - 1)); }
+
+    [[gnu::always_inline]] std::array<half, 2> halves() const { return std::bit_cast<std::array<half, 2>>(bits_); }
+
+    /// For half as many lanes.
+    template <class D>
+    [[gnu::always_inline]] auto lanes() const
+    {
+        return widen_unsigned<D>(smaller_unsigned(halves()[0], halves()[1]));
+    }
+
+private:
+    U bits_ = ~U{};
+};
+
 /// What is left of a row's exact sum when its chains of additions are joined: all of it in one number where rows are
 /// short, a pair for long ones.
 enum class join_kind { plain, paired };
@@ -193,13 +220,13 @@ public:
         }
         if (i_ < count_) {
             const F v = load_first<Arch, float>(x_ + i_, count_ - i_);
-            look_at(v);
+            smallest_.look_at(v);
             add(widen_halves(v), std::integral_constant<std::size_t, 2>{});
         }
         if constexpr (std::is_same_v<S, bfloat16>) {
             const U pairs = std::bit_cast<U>(smallest_words_);
-            const U words = smaller_unsigned(U(pairs >> 16), U(pairs & 0xffffu));
-            smallest_ = smaller_unsigned(smallest_, U(((words + 1) << 16) - 1));
+            smallest_.look_at_doubled(U((pairs >> 16) + 1) << 16);
+            smallest_.look_at_doubled(U(pairs + 1) << 16);
         }
         row_sums<Arch> result;
         if constexpr (Centred) {
@@ -210,9 +237,7 @@ public:
                 result.largest_squares = larger(larger(squares_[0], squares_[1]), larger(squares_[2], squares_[3]));
             }
         }
-        using half = vector_of_t<std::uint32_t, F::size / 2>;
-        const auto halves = std::bit_cast<std::array<half, 2>>(smallest_);
-        result.smallest = widen_unsigned<D>(smaller_unsigned(halves[0], halves[1]));
+        result.smallest = smallest_.template lanes<D>();
         result.squares = (squares_[0] + squares_[1]) + (squares_[2] + squares_[3]);
         return result;
     }
@@ -222,7 +247,7 @@ private:
     [[gnu::always_inline]] void add_at(std::size_t i, std::integral_constant<std::size_t, First> first)
     {
         const F v = load_vector<Arch, float>(x_ + i);
-        look_at(v);
+        smallest_.look_at(v);
         if constexpr (std::is_same_v<S, float>) {
             add({load_vector<Arch, double>(x_ + i), load_vector<Arch, double>(x_ + i + D::size)}, first);
         } else {
@@ -250,12 +275,6 @@ private:
         return {load_vector<Arch, double>(values.data()), load_vector<Arch, double>(values.data() + D::size)};
     }
 
-    [[gnu::always_inline]] void look_at(const F& v)
-    {
-        const U bits = std::bit_cast<U>(v);
-        smallest_ = smaller_unsigned(smallest_, U(bits + bits - 1));
-    }
-
     template <std::size_t First>
     [[gnu::always_inline]] void add(const std::array<D, 2>& wide, std::integral_constant<std::size_t, First>)
     {
@@ -272,52 +291,88 @@ private:
     std::size_t i_ = 0;
     std::array<D, 4> sums_;
     std::array<D, 4> squares_;
-    U smallest_ = ~U{};       // of 2 |x|'s bits - 1
+    smallest_magnitude<F> smallest_;
     W smallest_words_ = ~W{}; // the same in 16 bits, of bfloat16
 };
 
-/// Sums in double of as many short rows of floats, halves or bfloat16, `stride` elements apart, as a vector has floats:
-/// a row a lane, one chain of additions each. The lower half of the rows comes first.
+/// Sums in double of a short row of floats, halves or bfloat16: element i comes to lane i mod the vector's size, one
+/// chain of additions a lane.
 template <class Arch, bool Centred, class S>
-std::array<row_sums<Arch>, 2> sums_of_short_rows(const S* rows, std::ptrdiff_t stride, std::size_t count)
+[[gnu::always_inline]] inline row_sums<Arch> sums_of_short_row(const S* x, std::size_t count)
 {
     using D = batch<Arch, double>;
     using F = batch<Arch, float>;
-    using U = vector_of_t<std::uint32_t, F::size>;
-    constexpr std::size_t at_once = transposed_at_once<float, S>;
-    std::array<D, 2> sums{D(0), D(0)};
-    std::array<D, 2> squares{D(0), D(0)};
-    U smallest = ~U{};
-    const auto add = [&](const F& column) __attribute__((always_inline))
-    {
-        const U bits = std::bit_cast<U>(column);
-        smallest = smaller_unsigned(smallest, U(bits + bits - 1));
-        const auto wide = widen_halves(column);
-        for (std::size_t half = 0; half < 2; ++half) {
-            sums[half] = sums[half] + wide[half];
-            squares[half] = multiply_add(wide[half], wide[half], squares[half]);
+    row_sums<Arch> result;
+    smallest_magnitude<F> smallest;
+    for (std::size_t i = 0; i < count; i += F::size) {
+        const F v = load_first<Arch, float>(x + i, std::min(F::size, count - i));
+        smallest.look_at(v);
+        for (const D& wide : widen_halves(v)) {
+            if constexpr (Centred) {
+                result.sum.high = result.sum.high + wide;
+            }
+            result.squares = multiply_add(wide, wide, result.squares);
         }
+    }
+    result.smallest = smallest.template lanes<D>();
+    return result;
+}
+
+/// The same of as many rows, `stride` elements apart, as a vector has floats, to the bit what fold_rows makes of each,
+/// a row a lane. The lower half of the rows comes first.
+template <class Arch, bool Centred, class S>
+[[gnu::always_inline]] inline std::array<row_sums<Arch>, 2> sums_of_short_rows(const S* rows, std::ptrdiff_t stride,
+                                                                               std::size_t count)
+{
+    using D = batch<Arch, double>;
+    using F = batch<Arch, float>;
+    constexpr std::size_t at_once = transposed_at_once<float, S>;
+    constexpr std::size_t block = std::max(at_once, D::size);
+    std::array<row_sums<Arch>, 2> result;
+    std::array<std::array<D, D::size>, 2> squares;
+    squares[0].fill(D(0));
+    squares[1].fill(D(0));
+    smallest_magnitude<F> smallest;
+    const auto add = [&](auto place, const F& column) __attribute__((always_inline))
+    {
+        smallest.look_at(column);
+        const auto wide = widen_halves(column);
+        unroll<2>([&](auto half) __attribute__((always_inline)) {
+            if constexpr (Centred) {
+                result[half].sum.high = result[half].sum.high + wide[half];
+            }
+            D& sum = squares[half][place % D::size];
+            sum = multiply_add(wide[half], wide[half], sum);
+        });
     };
     std::size_t i = 0;
-    for (; i + at_once <= count; i += at_once) {
-        const auto columns = load_transposed<Arch, float>(rows + i, stride);
-        unroll<at_once>([&](auto c) __attribute__((always_inline)) { add(columns[c]); });
+    for (; i + block <= count; i += block) {
+        unroll<block / at_once>([&](auto part) __attribute__((always_inline)) {
+            const auto columns = load_transposed<Arch, float>(rows + (i + part * at_once), stride);
+            unroll<at_once>([&](auto c) __attribute__((always_inline)) {
+                add(std::integral_constant<std::size_t, part * at_once + c>{}, columns[c]);
+            });
+        });
     }
-    for (; i < count; ++i) {
-        alignas(alignment_of<Arch>) std::array<float, F::size> column;
-        for (std::size_t row = 0; row < F::size; ++row) {
-            column[row] =
-                to_arithmetic<float>(rows[static_cast<std::ptrdiff_t>(row) * stride + static_cast<std::ptrdiff_t>(i)]);
+    unroll<block>([&](auto c) __attribute__((always_inline)) {
+        if (i + c < count) {
+            alignas(alignment_of<Arch>) std::array<float, F::size> column;
+            const S* const x = rows + (i + c);
+            for (std::size_t row = 0; row < F::size; ++row) {
+                column[row] = to_arithmetic<float>(x[static_cast<std::ptrdiff_t>(row) * stride]);
+            }
+            add(c, F::load_aligned(column.data()));
         }
-        add(F::load_aligned(column.data()));
-    }
-    using half = vector_of_t<std::uint32_t, F::size / 2>;
-    const auto halves = std::bit_cast<std::array<half, 2>>(smallest);
-    std::array<row_sums<Arch>, 2> result;
-    for (std::size_t h = 0; h < 2; ++h) {
-        result[h].sum.high = Centred ? sums[h] : D(0);
-        result[h].squares = squares[h];
-        result[h].smallest = widen_unsigned<D>(halves[h]);
+    });
+    const auto halves = smallest.halves();
+    for (std::size_t half = 0; half < 2; ++half) {
+        unroll<std::bit_width(D::size) - 1>([&](auto level) __attribute__((always_inline)) {
+            unroll<(D::size >> (level + 1))>([&](auto k) __attribute__((always_inline)) {
+                squares[half][k] = barrier(D(squares[half][2 * k] + squares[half][2 * k + 1]));
+            });
+        });
+        result[half].squares = squares[half][0];
+        result[half].smallest = widen_unsigned<D>(halves[half]);
     }
     return result;
 }

@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -40,13 +41,6 @@ mpfr_number number_of(const pair<T>& p)
     return mpfr_number(static_cast<double>(p.high)) + mpfr_number(static_cast<double>(p.low));
 }
 
-template <class T>
-mpfr_number number_of(long double x)
-{
-    const auto high = static_cast<double>(x);
-    return mpfr_number(high) + mpfr_number(static_cast<double>(x - static_cast<long double>(high)));
-}
-
 } // namespace
 
 TEST_CASE_TEMPLATE("inverse_of_sum: 1 / sum to far more digits than T has", T, float, double)
@@ -60,21 +54,44 @@ TEST_CASE_TEMPLATE("inverse_of_sum: 1 / sum to far more digits than T has", T, f
     }
 }
 
-TEST_CASE_TEMPLATE("logarithm_of_sum: ln to more digits than T has, however small the others' sum", T, float, double)
+TEST_CASE_TEMPLATE("minus_logarithms: ln to more digits than T has, however small the others' sum", T, float, double)
 {
+    using B = batch<arch, T>;
     const weight<T> largest{T(1.5), T(0.01)};
     const mpfr_number one = mpfr_number(1.5) * (mpfr_number(1) + mpfr_number(static_cast<double>(T(0.01))));
     const mpfr_number relative = mpfr_number::power_of_two(-6 - std::numeric_limits<T>::digits);
-    for (const auto& others : sums<T>()) {
-        const auto all = two_sum(others.high, largest.power * (1 + largest.excess));
-        const logarithm_of_sum<T> logarithm({all.high, all.low + others.low}, largest);
-        const mpfr_number exact = log1p(number_of(others) / one);
-        const bool needed = logarithm.needs_others();
-        CHECK(needed == (others.high < T(0.9) * T(1.515)));
-        const mpfr_number value = number_of<T>(needed ? logarithm.value(others) : logarithm.value());
-        // without the others the largest's own rounding counts, where it is not far from their sum
-        const mpfr_number allowed = needed ? relative : relative * mpfr_number(32 * 4);
-        CHECK(!(exact * allowed < abs(value - exact)));
+    const auto all_others = sums<T>();
+    for (std::size_t first = 0; first + B::size <= all_others.size(); first += B::size) {
+        const std::size_t rows = first % 3 == 0 ? B::size : B::size - 1;
+        lane_array<arch, T> high;
+        lane_array<arch, T> low;
+        for (std::size_t lane = 0; lane < B::size; ++lane) {
+            const auto& others = all_others[first + lane];
+            const auto all = two_sum(others.high, largest.power * (1 + largest.excess));
+            high[lane] = all.high;
+            low[lane] = all.low + others.low;
+        }
+        std::array<bool, B::size> asked{};
+        const auto minus_log = minus_logarithms<arch, T>(
+            rows, {high.vector(), low.vector()}, {B(largest.power), B(largest.excess)}, [&](const auto& wanted) {
+                asked = wanted;
+                lane_array<arch, T> others_high;
+                lane_array<arch, T> others_low;
+                for (std::size_t lane = 0; lane < B::size; ++lane) {
+                    others_high[lane] = all_others[first + lane].high;
+                    others_low[lane] = all_others[first + lane].low;
+                }
+                return pair<B>{others_high.vector(), others_low.vector()};
+            });
+        for (std::size_t lane = 0; lane < rows; ++lane) {
+            const auto& others = all_others[first + lane];
+            const mpfr_number exact = log1p(number_of(others) / one);
+            CHECK(asked[lane] == (others.high < T(0.9) * T(1.515)));
+            const mpfr_number value = number_of(pair<T>{minus_log.high.get(lane), minus_log.low.get(lane)});
+            // without the others the largest's own rounding counts, where it is not far from their sum
+            const mpfr_number allowed = asked[lane] ? relative : relative * mpfr_number(32 * 4);
+            CHECK(!(exact * allowed < abs(value + exact)));
+        }
     }
 }
 

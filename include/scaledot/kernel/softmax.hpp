@@ -251,14 +251,24 @@ private:
     {
         const weigher<B, false> weigh(frame_, scale_);
         const lane_array<Arch, T> maxima(maximum_);
-        return minus_logarithms<Arch, T>(rows_.count, sum_, weigh(maximum_), [&](std::size_t row) {
-            const S* const x = logits(row);
-            const auto load = [&](std::size_t i) {
-                return load_partial<Arch, T>(x + i * width, std::min(width, rows_.length - i * width),
-                                             negative_infinity<T>);
-            };
+        return minus_logarithms<Arch, T>(rows_.count, sum_, weigh(maximum_), [&](const auto& wanted) {
             const std::size_t vectors = (rows_.length + width - 1) / width;
-            return reduce(add_others<B>(vectors, load, weigher_of<false>(row, scale_), B(maxima[row])));
+            lane_array<Arch, T> high{};
+            lane_array<Arch, T> low{};
+            for (std::size_t row = 0; row < rows_.count; ++row) {
+                if (wanted[row]) {
+                    const S* const x = logits(row);
+                    const auto load = [&](std::size_t i) {
+                        return load_partial<Arch, T>(x + i * width, std::min(width, rows_.length - i * width),
+                                                     negative_infinity<T>);
+                    };
+                    const auto sum =
+                        reduce(add_others<B>(vectors, load, weigher_of<false>(row, scale_), B(maxima[row])));
+                    high[row] = sum.high;
+                    low[row] = sum.low;
+                }
+            }
+            return pair<B>{high.vector(), low.vector()};
         });
     }
 

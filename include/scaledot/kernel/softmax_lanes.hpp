@@ -99,21 +99,12 @@ private:
     pair<B> minus_logarithm(std::size_t rows, const pair<B>& sum)
     {
         const weigher<B, false> weigh(frame_, scale_);
-        bool known = false;
-        lane_array<Arch, T> high;
-        lane_array<Arch, T> low;
-        return minus_logarithms<Arch, T>(rows, sum, weigh(maximum_), [&](std::size_t lane) {
-            if (!known) {
-                const auto load = [&](std::size_t i) __attribute__((always_inline))
-                {
-                    return column_.load(i);
-                };
-                const auto others = add_others<B>(length_, load, weigh, maximum_);
-                high = lane_array<Arch, T>(others.high);
-                low = lane_array<Arch, T>(others.low);
-                known = true;
-            }
-            return pair<T>{high[lane], low[lane]};
+        return minus_logarithms<Arch, T>(rows, sum, weigh(maximum_), [&](const auto&) {
+            const auto load = [&](std::size_t i) __attribute__((always_inline))
+            {
+                return column_.load(i);
+            };
+            return add_others<B>(length_, load, weigh, maximum_);
         });
     }
 

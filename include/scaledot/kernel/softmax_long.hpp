@@ -279,12 +279,13 @@ private:
     {
         const weigher<B, false> weigh(found.frame, temperature_.scale);
         const auto logarithm =
-            minus_logarithms<Arch, T>(1, {B(found.sum.high), B(found.sum.low)}, weigh(found.maximum), [&](std::size_t) {
+            minus_logarithms<Arch, T>(1, {B(found.sum.high), B(found.sum.low)}, weigh(found.maximum), [&](const auto&) {
                 const auto load = [&](std::size_t i) {
                     return load_partial<Arch, T>(x + i * width, std::min(width, length_ - i * width),
                                                  negative_infinity<T>);
                 };
-                return reduce(add_others<B>((length_ + width - 1) / width, load, weigh, found.maximum));
+                const auto sum = reduce(add_others<B>((length_ + width - 1) / width, load, weigh, found.maximum));
+                return pair<B>{B(sum.high), B(sum.low)};
             });
         return {B(logarithm.high.get(0)), B(logarithm.low.get(0))};
     }

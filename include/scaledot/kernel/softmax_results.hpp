@@ -5,6 +5,7 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/convert.hpp>
+#include <scaledot/kernel/logarithm.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>
@@ -12,10 +13,12 @@
 #include <scaledot/kernel/weights.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
@@ -34,28 +37,141 @@ template <class B>
 template <class T>
 using wider = std::conditional_t<sizeof(T) == 4, double, long double>;
 
-/// ln(sum / largest), where that keeps its digits: up to the value of a row whose largest logit outweighs the others.
-/// Then NaN; the logarithm is that of 1 and the others' sum.
-template <class T>
-class logarithm_of_sum {
-public:
+/// ln(sum / largest) keeps its digits down to here: where the largest logit outweighs the others, it is the logarithm
+/// of 1 and the others' sum.
+inline constexpr double least_ratio = 1.9;
+
+/// The sums of rows in lanes over their largest weights.
+template <class Arch, class T>
+class sum_ratios {
+    using B = batch<Arch, T>;
     using wide = wider<T>;
 
-    logarithm_of_sum(const pair<T>& sum, const weight<T>& largest)
-        : largest_(static_cast<wide>(largest.power) * (1 + static_cast<wide>(largest.excess))),
-          ratio_(of(sum) / largest_)
+public:
+    sum_ratios(const pair<B>& sum, const weight<B>& largest)
     {
+        const lane_array<Arch, T> power(largest.power);
+        const lane_array<Arch, T> excess(largest.excess);
+        for (std::size_t lane = 0; lane < B::size; ++lane) {
+            ones_[lane] = static_cast<wide>(power[lane]) * (1 + static_cast<wide>(excess[lane]));
+        }
+        ratios_ = over_largest(sum);
     }
 
-    bool needs_others() const { return ratio_ < wide(1.9); }
-    wide value() const { return std::log(ratio_); }
-    wide value(const pair<T>& others) const { return std::log1p(of(others) / largest_); }
+    wide operator[](std::size_t lane) const { return ratios_[lane]; }
+
+    pair<B> minus_logarithms() const
+    {
+        numbers values;
+        for (std::size_t lane = 0; lane < B::size; ++lane) {
+            values[lane] = std::log(ratios_[lane]);
+        }
+        return negative(values);
+    }
+
+    pair<B> minus_logarithms(const pair<B>& others) const
+    {
+        numbers values = over_largest(others);
+        for (std::size_t lane = 0; lane < B::size; ++lane) {
+            values[lane] = ratios_[lane] < wide(least_ratio) ? std::log1p(values[lane]) : std::log(ratios_[lane]);
+        }
+        return negative(values);
+    }
 
 private:
-    static wide of(const pair<T>& sum) { return static_cast<wide>(sum.high) + static_cast<wide>(sum.low); }
+    using numbers = std::array<wide, B::size>;
 
-    wide largest_;
-    wide ratio_;
+    numbers over_largest(const pair<B>& sum) const
+    {
+        const lane_array<Arch, T> high(sum.high);
+        const lane_array<Arch, T> low(sum.low);
+        numbers result;
+        for (std::size_t lane = 0; lane < B::size; ++lane) {
+            result[lane] = (static_cast<wide>(high[lane]) + static_cast<wide>(low[lane])) / ones_[lane];
+        }
+        return result;
+    }
+
+    static pair<B> negative(const numbers& values)
+    {
+        lane_array<Arch, T> high;
+        lane_array<Arch, T> low;
+        for (std::size_t lane = 0; lane < B::size; ++lane) {
+            high[lane] = barrier(static_cast<T>(-values[lane])); // else -ffast-math takes it for the logarithm itself
+            low[lane] = static_cast<T>(-values[lane] - static_cast<wide>(high[lane]));
+        }
+        return {high.vector(), low.vector()};
+    }
+
+    numbers ones_;
+    numbers ratios_;
+};
+
+/// The same of floats, in vectors of double.
+template <class Arch>
+class sum_ratios<Arch, float> {
+    using B = batch<Arch, float>;
+    using D = batch<Arch, double>;
+
+public:
+    sum_ratios(const pair<B>& sum, const weight<B>& largest)
+    {
+        const numbers power = widened(largest.power);
+        const numbers excess = widened(largest.excess);
+        for (std::size_t half = 0; half < 2; ++half) {
+            ones_[half] = power[half] * (D(1) + excess[half]);
+        }
+        ratios_ = over_largest(sum);
+        ratios_[0].store_aligned(each_.data());
+        ratios_[1].store_aligned(each_.data() + D::size);
+    }
+
+    double operator[](std::size_t lane) const { return each_[lane]; }
+
+    pair<B> minus_logarithms() const { return negative({logarithm(ratios_[0]), logarithm(ratios_[1])}); }
+
+    pair<B> minus_logarithms(const pair<B>& others) const
+    {
+        numbers values = over_largest(others);
+        for (std::size_t half = 0; half < 2; ++half) {
+            values[half] = xsimd::select(ratios_[half] < D(least_ratio), logarithm_of_1_plus(values[half]),
+                                         logarithm(ratios_[half]));
+        }
+        return negative(values);
+    }
+
+private:
+    using numbers = std::array<D, 2>;
+
+    static numbers widened(const B& x)
+    {
+        const lane_array<Arch, float> values(x);
+        return {load_vector<Arch, double>(values.data()), load_vector<Arch, double>(values.data() + D::size)};
+    }
+
+    numbers over_largest(const pair<B>& sum) const
+    {
+        const numbers high = widened(sum.high);
+        const numbers low = widened(sum.low);
+        return {quotient(D(high[0] + low[0]), ones_[0]), quotient(D(high[1] + low[1]), ones_[1])};
+    }
+
+    static pair<B> negative(const numbers& values)
+    {
+        lane_array<Arch, float> high;
+        lane_array<Arch, float> low;
+        for (std::size_t half = 0; half < 2; ++half) {
+            const D value = barrier(D(-values[half]));
+            store_vector<Arch, double>(high.data() + half * D::size, value);
+            const D rest = value - barrier(load_vector<Arch, double>(high.data() + half * D::size));
+            store_vector<Arch, double>(low.data() + half * D::size, rest);
+        }
+        return {high.vector(), low.vector()};
+    }
+
+    numbers ones_;
+    numbers ratios_;
+    alignas(alignment_of<Arch>) std::array<double, B::size> each_;
 };
 
 /// The smaller of a and b, numbers from +0 on.
@@ -119,24 +235,21 @@ template <class B, class T = typename B::value_type>
     return select_bits((as_bits(barrier(maximum)) & mask) == mask, I(-1), poisoned_sum);
 }
 
-/// The logarithms of the sums of rows in lanes, negative, as pairs. others(lane) gives a sum without the maximum.
+/// The logarithms of the sums of rows in lanes over their largest weights, negative, as pairs. others(wanted) gives the
+/// sums without the maximum of the lanes that are wanted.
 template <class Arch, class T, class Others>
 pair<batch<Arch, T>> minus_logarithms(std::size_t rows, const pair<batch<Arch, T>>& sum,
                                       const weight<batch<Arch, T>>& largest, Others&& others)
 {
-    const lane_array<Arch, T> high(sum.high);
-    const lane_array<Arch, T> low(sum.low);
-    const lane_array<Arch, T> power(largest.power);
-    const lane_array<Arch, T> excess(largest.excess);
-    lane_array<Arch, T> result_high{};
-    lane_array<Arch, T> result_low{};
+    using wide = wider<T>;
+    const sum_ratios<Arch, T> ratios(sum, largest);
+    std::array<bool, lanes<Arch, T>> wanted{};
+    bool any = false;
     for (std::size_t lane = 0; lane < rows; ++lane) {
-        const logarithm_of_sum<T> logarithm({high[lane], low[lane]}, {power[lane], excess[lane]});
-        const auto value = logarithm.needs_others() ? logarithm.value(others(lane)) : logarithm.value();
-        result_high[lane] = barrier(static_cast<T>(-value)); // else -ffast-math takes it for the logarithm itself
-        result_low[lane] = static_cast<T>(-value - static_cast<wider<T>>(result_high[lane]));
+        wanted[lane] = ratios[lane] < wide(least_ratio);
+        any |= wanted[lane];
     }
-    return {result_high.vector(), result_low.vector()};
+    return any ? ratios.minus_logarithms(others(std::as_const(wanted))) : ratios.minus_logarithms();
 }
 
 /// One logsumexp a lane: maximum / T minus the negative logarithm. Rows without a distribution are the caller's.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <scaledot/kernel/softmax_logarithms.hpp>
 #include <scaledot/kernel/softmax_results.hpp>
 
 #include "support/mpfr_number.hpp"

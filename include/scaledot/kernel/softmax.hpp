@@ -9,6 +9,7 @@
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_limits.hpp>
+#include <scaledot/kernel/softmax_logarithms.hpp>
 #include <scaledot/kernel/softmax_results.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>
 #include <scaledot/kernel/unroll.hpp>

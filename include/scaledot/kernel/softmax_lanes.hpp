@@ -6,6 +6,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/softmax_logarithms.hpp>
 #include <scaledot/kernel/softmax_results.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>
 #include <scaledot/kernel/weights.hpp>

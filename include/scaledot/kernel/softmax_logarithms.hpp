@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The logarithms of the sums of rows' weights, for as many rows at once as a vector has lanes, in a wider type.
+// The logarithms of the sums of rows' weights, for as many rows at once as a vector has lanes: in double for float, in
+// pairs for double.
 #ifndef SCALEDOT_KERNEL_SOFTMAX_LOGARITHMS_HPP
 #define SCALEDOT_KERNEL_SOFTMAX_LOGARITHMS_HPP
 
@@ -28,81 +29,49 @@ using wider = std::conditional_t<sizeof(T) == 4, double, long double>;
 /// of 1 and the others' sum.
 inline constexpr double least_ratio = 1.9;
 
-/// The sums of the first rows in lanes over their largest weights.
+/// The sums of rows in lanes over their largest weights.
 template <class Arch, class T>
 class sum_ratios {
     using B = batch<Arch, T>;
-    using wide = wider<T>;
 
 public:
-    sum_ratios(std::size_t rows, const pair<B>& sum, const weight<B>& largest) : rows_(rows)
+    sum_ratios(const pair<B>& sum, const weight<B>& largest)
     {
-        const lane_array<Arch, T> power(largest.power);
-        const lane_array<Arch, T> excess(largest.excess);
-        for (std::size_t lane = 0; lane < rows_; ++lane) {
-            ones_[lane] = static_cast<wide>(power[lane]) * (1 + static_cast<wide>(excess[lane]));
-        }
-        ratios_ = over_largest(sum);
+        const auto rest = two_product(largest.power, largest.excess);
+        one_ = sum_of(largest.power, pair<B>{rest.high, rest.low});
+        ratio_ = quotient_of(sum, one_);
+        ratio_.high.store_aligned(each_.data());
     }
 
-    wide operator[](std::size_t lane) const { return ratios_[lane]; }
+    T operator[](std::size_t lane) const { return each_[lane]; }
 
-    pair<B> minus_logarithms() const
-    {
-        numbers values;
-        for (std::size_t lane = 0; lane < rows_; ++lane) {
-            values[lane] = std::log(ratios_[lane]);
-        }
-        return negative(values);
-    }
+    pair<B> minus_logarithms() const { return negative(logarithm(ratio_)); }
 
     pair<B> minus_logarithms(const pair<B>& others) const
     {
-        numbers values = over_largest(others);
-        for (std::size_t lane = 0; lane < rows_; ++lane) {
-            values[lane] = ratios_[lane] < wide(least_ratio) ? std::log1p(values[lane]) : std::log(ratios_[lane]);
-        }
-        return negative(values);
+        const auto of_others = logarithm_of_1_plus(quotient_of(others, one_));
+        const auto of_all = logarithm(ratio_);
+        const auto outweighs = ratio_.high < B(least_ratio);
+        return negative({xsimd::select(outweighs, of_others.high, of_all.high),
+                         xsimd::select(outweighs, of_others.low, of_all.low)});
     }
 
 private:
-    using numbers = std::array<wide, B::size>;
+    static pair<B> negative(const pair<B>& value) { return {negated(value.high), negated(value.low)}; }
 
-    numbers over_largest(const pair<B>& sum) const
-    {
-        const lane_array<Arch, T> high(sum.high);
-        const lane_array<Arch, T> low(sum.low);
-        numbers result;
-        for (std::size_t lane = 0; lane < rows_; ++lane) {
-            result[lane] = (static_cast<wide>(high[lane]) + static_cast<wide>(low[lane])) / ones_[lane];
-        }
-        return result;
-    }
-
-    pair<B> negative(const numbers& values) const
-    {
-        lane_array<Arch, T> high{};
-        lane_array<Arch, T> low{};
-        for (std::size_t lane = 0; lane < rows_; ++lane) {
-            high[lane] = barrier(static_cast<T>(-values[lane])); // else -ffast-math takes it for the logarithm itself
-            low[lane] = static_cast<T>(-values[lane] - static_cast<wide>(high[lane]));
-        }
-        return {high.vector(), low.vector()};
-    }
-
-    std::size_t rows_;
-    numbers ones_;
-    numbers ratios_;
+    pair<B> one_;
+    pair<B> ratio_;
+    alignas(alignment_of<Arch>) std::array<T, B::size> each_;
 };
 
-/// The same of floats, of all lanes, in vectors of double.
+/// The same of floats, in vectors of double.
 template <class Arch>
 class sum_ratios<Arch, float> {
     using B = batch<Arch, float>;
     using D = batch<Arch, double>;
 
 public:
-    sum_ratios(std::size_t, const pair<B>& sum, const weight<B>& largest)
+    sum_ratios(const pair<B>& sum, const weight<B>& largest)
     {
         const numbers power = widened(largest.power);
         const numbers excess = widened(largest.excess);
@@ -168,12 +137,11 @@ template <class Arch, class T, class Others>
 pair<batch<Arch, T>> minus_logarithms(std::size_t rows, const pair<batch<Arch, T>>& sum,
                                       const weight<batch<Arch, T>>& largest, Others&& others)
 {
-    using wide = wider<T>;
-    const sum_ratios<Arch, T> ratios(rows, sum, largest);
+    const sum_ratios<Arch, T> ratios(sum, largest);
     std::array<bool, lanes<Arch, T>> wanted{};
     bool any = false;
     for (std::size_t lane = 0; lane < rows; ++lane) {
-        wanted[lane] = ratios[lane] < wide(least_ratio);
+        wanted[lane] = ratios[lane] < least_ratio;
         any |= wanted[lane];
     }
     return any ? ratios.minus_logarithms(others(std::as_const(wanted))) : ratios.minus_logarithms();

@@ -113,17 +113,20 @@ private:
         return {quotient(D(high[0] + low[0]), ones_[0]), quotient(D(high[1] + low[1]), ones_[1])};
     }
 
+    static B narrowed(const numbers& values)
+    {
+        lane_array<Arch, float> result;
+        store_vector<Arch, double>(result.data(), values[0]);
+        store_vector<Arch, double>(result.data() + D::size, values[1]);
+        return result.vector();
+    }
+
     static pair<B> negative(const numbers& values)
     {
-        lane_array<Arch, float> high;
-        lane_array<Arch, float> low;
-        for (std::size_t half = 0; half < 2; ++half) {
-            const D value = barrier(D(-values[half]));
-            store_vector<Arch, double>(high.data() + half * D::size, value);
-            const D rest = value - barrier(load_vector<Arch, double>(high.data() + half * D::size));
-            store_vector<Arch, double>(low.data() + half * D::size, rest);
-        }
-        return {high.vector(), low.vector()};
+        const numbers all{negated(values[0]), negated(values[1])};
+        const B high = barrier(narrowed(all)); // else compilers may take it for the logarithm itself
+        const numbers rounded = widened(high);
+        return {high, narrowed({all[0] - rounded[0], all[1] - rounded[1]})};
     }
 
     numbers ones_;

@@ -221,3 +221,16 @@ TEST_CASE("widen_bfloat16 and load_16_bits: 4 lanes or a vector, every pattern, 
     check(std::integral_constant<std::size_t, 4>{});
     check(std::integral_constant<std::size_t, lanes<sd::native_architecture, float>>{});
 }
+
+TEST_CASE("narrow, widen: what a float holds of a double is rounded when it comes back")
+{
+    // compilers may see both ways in one function, and g++ 12 takes the rounding out of vectors
+    using D = batch<sd::native_architecture, double>;
+    const D x = barrier(D(0.1));
+    std::array<float, D::size> rounded;
+    narrow(rounded.data(), x);
+    const D rest = x - widen<D>(rounded.data());
+    for (std::size_t i = 0; i < D::size; ++i) {
+        CHECK(rest.get(i) == 0.1 - static_cast<double>(0.1f));
+    }
+}

@@ -255,9 +255,12 @@ template <class S, class Batch>
 #endif
     alignas(Batch::arch_type::alignment()) std::array<T, Batch::size> values;
     x.store_aligned(values.data());
+    std::array<S, Batch::size> rounded;
     for (std::size_t i = 0; i < Batch::size; ++i) {
-        target[i] = to_storage<S>(values[i]);
+        rounded[i] = to_storage<S>(values[i]);
     }
+    asm("" : "+m"(rounded)); // g++ 12 would take what is widened again for x itself
+    std::memcpy(static_cast<void*>(target), rounded.data(), sizeof rounded);
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

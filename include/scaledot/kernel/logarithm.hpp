@@ -86,7 +86,7 @@ template <class D>
     return fast_two_sum(high, quotient(barrier(rest), b.high));
 }
 
-/// a + b, where |a| >= |b| or a is as exact as b.
+/// a + b, the number a being exact.
 template <class D>
 [[gnu::always_inline]] inline pair<D> sum_of(const D& a, const pair<D>& b)
 {

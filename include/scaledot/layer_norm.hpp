@@ -41,7 +41,7 @@ template <class X, class G, class B>
 auto layer_norm(const X& x, const G& gamma, const B& beta, const layer_norm_options& options)
 {
     auto result = make_like<X, element_of<X>>(x.shape());
-    norm_into<norm_kind::centred>(result, x, gamma, beta, options.axis, options.epsilon, no_report{});
+    norm_into<norm_kind::centred>(result, x, gamma, beta, options.axis, options.epsilon);
     return result;
 }
 
@@ -54,12 +54,11 @@ auto layer_norm_with_statistics(const X& x, const G& gamma, const B& beta, const
         make_like<X, element_of<X>>(x.shape()), make_like<X, statistic>(shape), make_like<X, statistic>(shape)};
     const auto mean = view_of(result.mean);
     const auto inverse = view_of(result.inverse_standard_deviation);
-    norm_into<norm_kind::centred>(result.output, x, gamma, beta, options.axis, options.epsilon,
-                                  [&](std::size_t block, const kernel::normalization& n) {
-                                      mean.data[offset_of(mean, block, 0)] = static_cast<statistic>(n.unscaled_mean);
-                                      inverse.data[offset_of(inverse, block, 0)] =
-                                          static_cast<statistic>(n.unscaled_inverse);
-                                  });
+    const auto report = [&](std::size_t block, const kernel::normalization& n) {
+        mean.data[offset_of(mean, block, 0)] = static_cast<statistic>(n.unscaled_mean);
+        inverse.data[offset_of(inverse, block, 0)] = static_cast<statistic>(n.unscaled_inverse);
+    };
+    norm_into<norm_kind::centred>(result.output, x, gamma, beta, options.axis, options.epsilon, norm_receiver(report));
     return result;
 }
 
@@ -92,8 +91,7 @@ template <class Out, detail::tensor X, detail::tensor G, detail::tensor B>
 void layer_norm_into(Out&& out, const X& x, const G& gamma, const B& beta, const layer_norm_options& options = {})
 {
     detail::check_layer_norm_types<X, Out, G, B>();
-    detail::norm_into<detail::norm_kind::centred>(out, x, gamma, beta, options.axis, options.epsilon,
-                                                  detail::no_report{});
+    detail::norm_into<detail::norm_kind::centred>(out, x, gamma, beta, options.axis, options.epsilon);
 }
 
 /// layer_norm with gamma and without beta, written to out. See layer_norm_into above.
@@ -102,8 +100,7 @@ template <class Out, detail::tensor X, detail::tensor G>
 void layer_norm_into(Out&& out, const X& x, const G& gamma, const layer_norm_options& options = {})
 {
     detail::check_layer_norm_types<X, Out, G>();
-    detail::norm_into<detail::norm_kind::centred>(out, x, gamma, detail::no_parameter{}, options.axis, options.epsilon,
-                                                  detail::no_report{});
+    detail::norm_into<detail::norm_kind::centred>(out, x, gamma, detail::no_parameter{}, options.axis, options.epsilon);
 }
 
 /// layer_norm without gamma and beta, written to out. See layer_norm_into above.
@@ -113,7 +110,7 @@ void layer_norm_into(Out&& out, const X& x, const layer_norm_options& options = 
 {
     detail::check_layer_norm_types<X, Out>();
     detail::norm_into<detail::norm_kind::centred>(out, x, detail::no_parameter{}, detail::no_parameter{}, options.axis,
-                                                  options.epsilon, detail::no_report{});
+                                                  options.epsilon);
 }
 
 /// layer_norm of x as a new array of x's shape, element type and kind. See layer_norm_into.

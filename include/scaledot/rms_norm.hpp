@@ -40,8 +40,7 @@ template <class X, class G>
 auto rms_norm(const X& x, const G& gamma, const rms_norm_options& options)
 {
     auto result = make_like<X, element_of<X>>(x.shape());
-    norm_into<norm_kind::root_mean_square>(result, x, gamma, no_parameter{}, options.axis, options.epsilon,
-                                           no_report{});
+    norm_into<norm_kind::root_mean_square>(result, x, gamma, no_parameter{}, options.axis, options.epsilon);
     return result;
 }
 
@@ -52,11 +51,11 @@ auto rms_norm_with_statistics(const X& x, const G& gamma, const rms_norm_options
     rms_norm_result<container_like<X, element_of<X>>, statistics_of<X>> result{
         make_like<X, element_of<X>>(x.shape()), make_like<X, statistic>(statistics_shape(x.shape(), options.axis))};
     const auto inverse = view_of(result.inverse_root_mean_square);
+    const auto report = [&](std::size_t block, const kernel::normalization& n) {
+        inverse.data[offset_of(inverse, block, 0)] = static_cast<statistic>(n.unscaled_inverse);
+    };
     norm_into<norm_kind::root_mean_square>(result.output, x, gamma, no_parameter{}, options.axis, options.epsilon,
-                                           [&](std::size_t block, const kernel::normalization& n) {
-                                               inverse.data[offset_of(inverse, block, 0)] =
-                                                   static_cast<statistic>(n.unscaled_inverse);
-                                           });
+                                           norm_receiver(report));
     return result;
 }
 
@@ -88,7 +87,7 @@ void rms_norm_into(Out&& out, const X& x, const G& gamma, const rms_norm_options
 {
     detail::check_rms_norm_types<X, Out, G>();
     detail::norm_into<detail::norm_kind::root_mean_square>(out, x, gamma, detail::no_parameter{}, options.axis,
-                                                           options.epsilon, detail::no_report{});
+                                                           options.epsilon);
 }
 
 /// rms_norm without gamma, written to out. See rms_norm_into above.
@@ -98,7 +97,7 @@ void rms_norm_into(Out&& out, const X& x, const rms_norm_options& options = {})
 {
     detail::check_rms_norm_types<X, Out>();
     detail::norm_into<detail::norm_kind::root_mean_square>(out, x, detail::no_parameter{}, detail::no_parameter{},
-                                                           options.axis, options.epsilon, detail::no_report{});
+                                                           options.axis, options.epsilon);
 }
 
 /// rms_norm of x as a new array of x's shape, element type and kind. See rms_norm_into.

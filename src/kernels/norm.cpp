@@ -14,21 +14,12 @@ namespace {
 template <detail::norm_kind Kind, class S, class G, class B>
 void normalize_with(const compiled::norm_call& call, const G& gamma, const B& beta)
 {
-    const auto run = [&](const auto& report) {
-        detail::drive_norm<native_architecture, Kind, detail::arithmetic_t<S>>(
-            view_of<S>(call.out), view_of<const S>(call.x), gamma, beta, call.axis, call.epsilon, report);
+    const auto report = [&](std::size_t block, const kernel::normalization& n) {
+        call.report.call(call.report.context, {block, n.unscaled_mean, n.unscaled_inverse});
     };
-    if constexpr (std::is_same_v<S, double>) { // whose statistics take a pass of their own
-        if (!call.report.context) {
-            run(detail::no_report{});
-            return;
-        }
-    }
-    run([&](std::size_t block, const kernel::normalization& n) {
-        if (call.report.context) {
-            call.report.call(call.report.context, {block, n.unscaled_mean, n.unscaled_inverse});
-        }
-    });
+    detail::drive_norm<native_architecture, Kind, detail::arithmetic_t<S>>(
+        view_of<S>(call.out), view_of<const S>(call.x), gamma, beta, call.axis, call.epsilon,
+        call.report.context ? detail::norm_receiver(report) : detail::norm_receiver());
 }
 
 template <class S, class P>

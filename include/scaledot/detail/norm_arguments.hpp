@@ -63,10 +63,10 @@ template <class X, class... Others>
 inline constexpr bool norm_elements =
     (element<element_of<X>> && ... && element<typename norm_element<Others, X>::type>);
 
-/// Checks everything, then normalises x into out and calls report(block index, normalization) for each block.
-template <norm_kind Kind, class Out, class X, class G, class B, class Report>
+/// Checks everything, then normalises x into out and tells report.
+template <norm_kind Kind, class Out, class X, class G, class B>
 void norm_into(Out&& out, const X& x, const G& gamma, const B& beta, std::ptrdiff_t axis, double epsilon,
-               const Report& report)
+               const norm_receiver& report = {})
 {
     if (!is_non_negative(epsilon) || !is_finite(epsilon)) {
         reject("epsilon", epsilon, "finite and at least 0");

@@ -20,9 +20,25 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 /// What is normalised: deviations from the mean (layer_norm), or the elements themselves (rms_norm).
 enum class norm_kind { centred, root_mean_square };
 
-/// For those who do not ask for statistics.
-struct no_report {
-    void operator()(std::size_t, const kernel::normalization&) const {}
+/// What is told what each block was normalised with, report(block, normalization), or nothing.
+class norm_receiver {
+public:
+    norm_receiver() = default;
+
+    template <class Report>
+    explicit norm_receiver(const Report& report)
+        : report_(&report), call_([](const void* callable, std::size_t block, const kernel::normalization& n) {
+              (*static_cast<const Report*>(callable))(block, n);
+          })
+    {
+    }
+
+    explicit operator bool() const { return call_ != nullptr; }
+    void operator()(std::size_t block, const kernel::normalization& n) const { call_(report_, block, n); }
+
+private:
+    const void* report_ = nullptr;
+    void (*call_)(const void*, std::size_t, const kernel::normalization&) = nullptr;
 };
 
 /// The view of a gamma or beta that is not there.
@@ -97,7 +113,7 @@ inline const kernel::absent* segment_of(const no_parameter&, const norm_segments
 template <class T>
 class block_places {
 public:
-    block_places(const strided_view<T>& view, std::size_t inner) : view_(view), inner_(inner)
+    block_places(const strided_view<T>& view, std::size_t inner) : view_(view), data_(view.data), inner_(inner)
     {
         const std::size_t outer = view.rank() - inner;
         even_ = true;
@@ -116,11 +132,12 @@ public:
 
     [[gnu::always_inline]] T* operator()(std::size_t block) const
     {
-        return view_.data + (even_ ? static_cast<std::ptrdiff_t>(block) * distance_ : offset_of(view_, block, inner_));
+        return data_ + (even_ ? static_cast<std::ptrdiff_t>(block) * distance_ : offset_of(view_, block, inner_));
     }
 
 private:
     const strided_view<T>& view_;
+    T* data_;
     std::size_t inner_;
     std::ptrdiff_t distance_ = 0;
     std::ptrdiff_t extent_ = 0;
@@ -128,17 +145,17 @@ private:
 };
 
 /// What blocks of x are normalised with: scale, mean, inverse root. Each pass runs over all blocks of a group, for one
-/// block's last steps to overlap with the next one's first. Numbers to be reported are correctly rounded where Reported
-/// says so; of pairs that takes a pass of its own.
-template <class Arch, norm_kind Kind, bool Pairs, bool Reported, class S>
+/// block's last steps to overlap with the next one's first. Numbers that are `reported` are correctly rounded; of pairs
+/// that takes a pass of its own.
+template <class Arch, norm_kind Kind, bool Pairs, class S>
 class block_statistics {
     using V = kernel::batch<Arch, double>;
 
 public:
     static constexpr std::size_t largest_group = 4;
 
-    block_statistics(const strided_view<const S>& x, const norm_segments& segments, double epsilon)
-        : x_(x), segments_(segments), epsilon_(epsilon),
+    block_statistics(const strided_view<const S>& x, const norm_segments& segments, double epsilon, bool reported)
+        : x_(x), segments_(segments), epsilon_(epsilon), reported_(reported),
           elements_(static_cast<double>(segments.count()) * static_cast<double>(segments.length()))
     {
     }
@@ -182,7 +199,7 @@ public:
                 continue;
             }
             set_inverse(n[b], squares);
-            if constexpr (Pairs && Reported) {
+            if (Pairs && reported_) {
                 kernel::normalization exact = n[b];
                 kernel::set_inverse<Pairs>(exact, kernel::join_lanes(exact_squares_of(group[b], n[b].centre)),
                                            elements_, epsilon_);
@@ -258,6 +275,7 @@ private:
     const strided_view<const S>& x_;
     const norm_segments& segments_;
     double epsilon_;
+    bool reported_;
     double elements_;
 };
 

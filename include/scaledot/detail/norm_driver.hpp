@@ -18,11 +18,11 @@
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
-/// Normalises the blocks of x along its axes from `axis` on into out, and calls report(block index, normalization).
+/// Normalises the blocks of x along its axes from `axis` on into out, and tells report.
 /// Arithmetic is that of T: double in pairs when T is double.
-template <class Arch, norm_kind Kind, class T, class O, class S, class G, class B, class Report>
+template <class Arch, norm_kind Kind, class T, class O, class S, class G, class B>
 void drive_norm(const strided_view<O>& out, const strided_view<const S>& x, const G& gamma, const B& beta,
-                std::size_t axis, double epsilon, const Report& report)
+                std::size_t axis, double epsilon, const norm_receiver& report)
 {
     constexpr bool pairs = std::is_same_v<T, double>;
     constexpr double operations_per_element = 10;
@@ -46,14 +46,14 @@ void drive_norm(const strided_view<O>& out, const strided_view<const S>& x, cons
             const auto* first_gamma = segment_of(gamma, segments, 0);
             const auto* first_beta = segment_of(beta, segments, 0);
             const row_normalizer<Arch, Kind, T, O, S, std::remove_cvref_t<decltype(*first_gamma)>,
-                                 std::remove_cvref_t<decltype(*first_beta)>, Report>
+                                 std::remove_cvref_t<decltype(*first_beta)>>
                 rows(out, x, first_gamma, first_beta, segments, inner, epsilon, report);
             run_ranges(blocks, parts, rows.shortest_range,
                        [&](std::size_t, std::size_t begin, std::size_t end) { rows.run(begin, end, large); });
             return;
         }
     }
-    const block_statistics<Arch, Kind, pairs, !std::is_same_v<Report, no_report>, S> statistics(x, segments, epsilon);
+    const block_statistics<Arch, Kind, pairs, S> statistics(x, segments, epsilon, static_cast<bool>(report));
     const block_places<const S> source(x, inner);
     const block_places<O> target(out, inner);
     constexpr std::size_t bytes_together = 24576; // less than a first-level cache
@@ -68,7 +68,9 @@ void drive_norm(const strided_view<O>& out, const strided_view<const S>& x, cons
             }
             const auto n = statistics(sources, group);
             for (std::size_t b = 0; b < group; ++b) {
-                report(block + b, n[b]);
+                if (report) {
+                    report(block + b, n[b]);
+                }
                 for (std::size_t i = 0; i < count; ++i) {
                     const auto normalize = [&](auto store) {
                         kernel::normalize<Arch, pairs, store()>(

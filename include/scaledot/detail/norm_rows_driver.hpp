@@ -21,19 +21,18 @@
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
 /// One array of rows to normalise with arithmetic of T: where row i is in x and out, and the parameters.
-template <class Arch, norm_kind Kind, class T, class O, class S, class G, class B, class Report>
+template <class Arch, norm_kind Kind, class T, class O, class S, class G, class B>
 class row_normalizer {
 public:
     static constexpr bool centred = Kind == norm_kind::centred;
     static constexpr bool pairs = std::is_same_v<T, double>;
-    static constexpr bool reported = !std::is_same_v<Report, no_report>;
     /// Rows of a range that one thread takes, or more: the first group of a range is summed while none is written.
     static constexpr std::size_t shortest_range = 4 * kernel::lanes<Arch, double>;
 
     row_normalizer(const strided_view<O>& out, const strided_view<const S>& x, const G* gamma, const B* beta,
-                   const norm_segments& segments, std::size_t inner, double epsilon, const Report& report)
+                   const norm_segments& segments, std::size_t inner, double epsilon, const norm_receiver& report)
         : target(out, inner), source(x, inner), x_(x), gamma_(gamma), beta_(beta), segments_(segments),
-          epsilon_(epsilon), report_(report)
+          length_(segments.length()), epsilon_(epsilon), report_(report), reported_(report)
     {
     }
 
@@ -74,13 +73,10 @@ private:
     template <kernel::store_kind Store>
     void run_to(std::size_t begin, std::size_t end) const
     {
-        segments_.length() <= longest_short ? run_short<Store>(begin, end) : run_groups<Store>(begin, end);
+        length_ <= longest_short ? run_short<Store>(begin, end) : run_groups<Store>(begin, end);
     }
 
-    kernel::join_kind join() const
-    {
-        return segments_.length() <= 2048 ? kernel::join_kind::plain : kernel::join_kind::paired;
-    }
+    kernel::join_kind join() const { return length_ <= 2048 ? kernel::join_kind::plain : kernel::join_kind::paired; }
 
     template <class Summation>
     [[gnu::always_inline]] static sums_of_row finish(Summation& sum, kernel::join_kind kind)
@@ -95,12 +91,11 @@ private:
     [[gnu::always_inline]] normalizations normalizations_of(const group_of_sums& sums, kernel::join_kind kind) const
     {
         using enum kernel::join_kind;
-        const std::size_t length = segments_.length();
         if constexpr (pairs) {
-            return kernel::normalizations_of<Arch, centred>(sums, length, epsilon_);
+            return kernel::normalizations_of<Arch, centred>(sums, length_, epsilon_);
         } else {
-            return kind == plain ? kernel::normalizations_of<Arch, centred, plain>(sums, length, epsilon_)
-                                 : kernel::normalizations_of<Arch, centred, paired>(sums, length, epsilon_);
+            return kind == plain ? kernel::normalizations_of<Arch, centred, plain>(sums, length_, epsilon_)
+                                 : kernel::normalizations_of<Arch, centred, paired>(sums, length_, epsilon_);
         }
     }
 
@@ -109,14 +104,13 @@ private:
     void run_groups(std::size_t begin, std::size_t end) const
     {
         constexpr std::size_t bytes_together = 24576; // less than a first-level cache
-        const std::size_t length = segments_.length();
         // Long rows share the parameters' way from the second-level cache among four, if they fit it.
-        const std::size_t fewest = length * sizeof(S) <= 65536 ? 4 : 1;
+        const std::size_t fewest = length_ * sizeof(S) <= 65536 ? 4 : 1;
         const std::size_t together =
-            std::clamp<std::size_t>(bytes_together / (length * sizeof(S)), std::min(fewest, group_size), group_size);
+            std::clamp<std::size_t>(bytes_together / (length_ * sizeof(S)), std::min(fewest, group_size), group_size);
         group_of_sums sums;
         for (std::size_t r = 0; r < std::min(together, end - begin); ++r) {
-            summation<Store> sum(source(begin + r), length);
+            summation<Store> sum(source(begin + r), length_);
             sums[r] = finish(sum, join());
         }
         for (std::size_t row = begin; row < end; row += together) {
@@ -131,7 +125,7 @@ private:
             if constexpr (!widened) {
                 if (end - first >= short_group_size && source.even()) {
                     for (const normalizations& n : kernel::normalizations_of_short_rows<Arch, centred>(
-                             source(first), source(first + 1) - source(first), segments_.length(), epsilon_)) {
+                             source(first), source(first + 1) - source(first), length_, epsilon_)) {
                         write_short<Store>(first, group_size, n);
                         first += group_size;
                     }
@@ -150,8 +144,10 @@ private:
         for (std::size_t r = 0; r < count; ++r) {
             const std::size_t row = first + r;
             if (n.verdict[r] >= 0) {
-                report(row, n, r);
-                output<Store>(target(row), source(row), gamma_, beta_, segments_.length(), n, r).finish();
+                if (reported_) {
+                    report(row, n, r);
+                }
+                output<Store>(target(row), source(row), gamma_, beta_, length_, n, r).finish();
             } else {
                 carefully(row);
             }
@@ -161,21 +157,20 @@ private:
     template <kernel::store_kind Store>
     [[gnu::always_inline]] normalizations of_few_short_rows(std::size_t first, std::size_t count) const
     {
-        const std::size_t length = segments_.length();
         if constexpr (pairs && !widened) {
             std::array<double, group_size * longest_short> rows;
             for (std::size_t r = 0; r < group_size; ++r) {
-                std::copy_n(source(first + std::min(r, count - 1)), length, rows.data() + r * length);
+                std::copy_n(source(first + std::min(r, count - 1)), length_, rows.data() + r * length_);
             }
-            return kernel::normalizations_of_short_rows<Arch, centred>(rows.data(), static_cast<std::ptrdiff_t>(length),
-                                                                       length, epsilon_)[0];
+            return kernel::normalizations_of_short_rows<Arch, centred>(
+                rows.data(), static_cast<std::ptrdiff_t>(length_), length_, epsilon_)[0];
         } else {
             group_of_sums sums;
             for (std::size_t r = 0; r < count; ++r) {
                 if constexpr (pairs) {
-                    sums[r] = summation<Store>(source(first + r), length).finish();
+                    sums[r] = summation<Store>(source(first + r), length_).finish();
                 } else {
-                    sums[r] = kernel::sums_of_short_row<Arch, centred>(source(first + r), length);
+                    sums[r] = kernel::sums_of_short_row<Arch, centred>(source(first + r), length_);
                 }
             }
             return normalizations_of(sums, kernel::join_kind::plain);
@@ -188,20 +183,19 @@ private:
                std::size_t end) const
     {
         constexpr std::size_t panel = 4096 / sizeof(T);
-        const std::size_t length = segments_.length();
         std::size_t column = 0;
         std::size_t row = 0;
         for (std::size_t r = 0; r < count; ++r) {
             const std::size_t next = first + count + r;
-            summation<Store> sum(source(std::min(next, end - 1)), next < end ? length : 0);
-            for (std::size_t part = 0; part < length; part += panel) {
+            summation<Store> sum(source(std::min(next, end - 1)), next < end ? length_ : 0);
+            for (std::size_t part = 0; part < length_; part += panel) {
                 if (n.verdict[row] >= 0) {
-                    if (column == 0) {
+                    if (reported_ && column == 0) {
                         report(first + row, n, row);
                     }
                     kernel::write_and_sum(output<Store>(target(first + row) + column, source(first + row) + column,
                                                         gamma_at(column), beta_at(column),
-                                                        std::min(panel, length - column), n, row),
+                                                        std::min(panel, length_ - column), n, row),
                                           sum);
                 } else if (column == 0) {
                     carefully(first + row);
@@ -234,13 +228,13 @@ private:
     }
 
     /// Reports a row that has not been written yet: it may be written over.
-    void report(std::size_t row, const normalizations& n, std::size_t r) const
+    [[gnu::noinline]] void report(std::size_t row, const normalizations& n, std::size_t r) const
     {
         kernel::normalization result;
         if constexpr (!pairs) {
             result.unscaled_mean = n.exact_mean[r];
             result.unscaled_inverse = n.exact_inverse[r];
-        } else if (reported && n.rounded[r] < 0) {
+        } else if (n.rounded[r] < 0) {
             result = careful(row);
         } else {
             result.unscaled_mean = n.mean[r];
@@ -251,15 +245,17 @@ private:
 
     kernel::normalization careful(std::size_t row) const
     {
-        const block_statistics<Arch, Kind, pairs, pairs && reported, S> statistics(x_, segments_, epsilon_);
+        const block_statistics<Arch, Kind, pairs, S> statistics(x_, segments_, epsilon_, reported_);
         return statistics({source(row)}, 1)[0];
     }
 
     void carefully(std::size_t row) const
     {
         const kernel::normalization n = careful(row);
-        report_(row, n);
-        kernel::normalize<Arch, pairs>(target(row), source(row), gamma_, beta_, segments_.length(), n);
+        if (reported_) {
+            report_(row, n);
+        }
+        kernel::normalize<Arch, pairs>(target(row), source(row), gamma_, beta_, length_, n);
     }
 
     block_places<O> target;
@@ -268,8 +264,10 @@ private:
     const G* gamma_;
     const B* beta_;
     const norm_segments& segments_;
+    std::size_t length_;
     double epsilon_;
-    const Report& report_;
+    const norm_receiver& report_;
+    bool reported_;
 };
 
 } // namespace scaledot::inline SCALEDOT_BUILD::detail

@@ -47,9 +47,9 @@ compiled::array<const void> parameter_array(const strided_view<const P>& view)
     return array_of(view);
 }
 
-template <class O, class S, class G, class B, class Report>
+template <class O, class S, class G, class B>
 void normalize_compiled(bool centred, const strided_view<O>& out, const strided_view<const S>& x, const G& gamma,
-                        const B& beta, std::size_t axis, double epsilon, const Report& report)
+                        const B& beta, std::size_t axis, double epsilon, const norm_receiver& report)
 {
     compiled::norm_call call{};
     call.centred = centred;
@@ -59,23 +59,23 @@ void normalize_compiled(bool centred, const strided_view<O>& out, const strided_
     call.beta = parameter_array(beta);
     call.axis = axis;
     call.epsilon = epsilon;
-    if constexpr (!std::same_as<Report, no_report>) {
+    if (report) {
         call.report = {&report, [](const void* context, const compiled::norm_report& block) {
                            kernel::normalization n;
                            n.unscaled_mean = block.mean;
                            n.unscaled_inverse = block.inverse;
-                           (*static_cast<const Report*>(context))(block.block, n);
+                           (*static_cast<const norm_receiver*>(context))(block.block, n);
                        }};
     }
     call.threads = threads_of_caller();
     compiled::selected_kernels().norm(call);
 }
 
-/// Normalises the blocks of x along its axes from `axis` on into out with the widest kernels there are, and calls
-/// report(block index, normalization), of which only the unscaled mean and inverse are meant.
-template <norm_kind Kind, class O, class S, class G, class B, class Report>
+/// Normalises the blocks of x along its axes from `axis` on into out with the widest kernels there are, and tells
+/// report, of which only the unscaled mean and inverse are meant.
+template <norm_kind Kind, class O, class S, class G, class B>
 void run_norm(const strided_view<O>& out, const strided_view<const S>& x, const G& gamma, const B& beta,
-              std::size_t axis, double epsilon, const Report& report)
+              std::size_t axis, double epsilon, const norm_receiver& report)
 {
     using arithmetic =
         arithmetic_t<O, S, typename parameter_element<G, S>::type, typename parameter_element<B, S>::type>;

@@ -82,18 +82,6 @@ TEST_CASE("sum_rows: the rounding errors of a row's sum are kept")
     }
 }
 
-TEST_CASE("widen_halves: every lane exactly, the lower half first")
-{
-    std::array<float, 2 * rows> values;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-        values[i] = 0.1f * static_cast<float>(i) - 1;
-    }
-    const auto wide = widen_halves(batch<arch, float>::load_unaligned(values.data()));
-    for (std::size_t i = 0; i < values.size(); ++i) {
-        CHECK(lanes_of(wide[i / rows])[i % rows] == static_cast<double>(values[i]));
-    }
-}
-
 TEST_CASE_TEMPLATE("row_summation: sum, squares and the smallest magnitude but 0 at every length", T, float,
                    xtl::half_float, sd::bfloat16)
 {

@@ -206,6 +206,23 @@ TEST_CASE_TEMPLATE("simd: whole vectors are loaded and stored at any alignment",
     }
 }
 
+TEST_CASE("simd: halves of floats are widened exactly, the lower one first, and narrowed with one rounding")
+{
+    using D = sd::kernel::batch<sd::native_architecture, double>;
+    using F = sd::kernel::batch<sd::native_architecture, float>;
+    std::array<float, F::size> values;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        values[i] = 0.1f * static_cast<float>(i) - 1;
+    }
+    const auto wide = sd::kernel::widen_halves(F::load_unaligned(values.data()));
+    const D third(1.0 / 3);
+    const F narrow = sd::kernel::narrow_halves(std::array<D, 2>{wide[0] + third, wide[1] + third});
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        CHECK(wide[i / D::size].get(i % D::size) == static_cast<double>(values[i]));
+        CHECK(narrow.get(i) == static_cast<float>(static_cast<double>(values[i]) + 1.0 / 3));
+    }
+}
+
 TEST_CASE_TEMPLATE("simd: infinities and NaN are what their bits say, whatever the compiler assumes", T, float, double)
 {
     const auto bits = [](T x) { return std::bit_cast<bits_of<T>>(barrier(x)); };

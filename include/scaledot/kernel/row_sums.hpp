@@ -76,30 +76,6 @@ template <class V>
     return rows[0];
 }
 
-/// Floats as two vectors of double, the lower lanes first.
-template <class A>
-[[gnu::always_inline]] inline std::array<xsimd::batch<double, A>, 2> widen_halves(const xsimd::batch<float, A>& x)
-{
-    using D = xsimd::batch<double, A>;
-#if defined(__AVX512F__)
-    if constexpr (sizeof(D) == 64) {
-        return {D(_mm512_cvtps_pd(_mm512_castps512_ps256(x.data))),
-                D(_mm512_cvtps_pd(_mm512_extractf32x8_ps(x.data, 1)))};
-    }
-#endif
-#if defined(__AVX__)
-    if constexpr (sizeof(D) == 32) {
-        return {D(_mm256_cvtps_pd(_mm256_castps256_ps128(x.data))),
-                D(_mm256_cvtps_pd(_mm256_extractf128_ps(x.data, 1)))};
-    }
-#endif
-    alignas(A::alignment()) std::array<double, 2 * D::size> wide;
-    alignas(A::alignment()) std::array<float, 2 * D::size> values;
-    x.store_aligned(values.data());
-    std::copy(values.begin(), values.end(), wide.begin());
-    return {D::load_aligned(wide.data()), D::load_aligned(wide.data() + D::size)};
-}
-
 /// The smaller of unsigned numbers of 32 or 16 bits.
 template <class V>
 [[gnu::always_inline]] inline V smaller_unsigned(const V& a, const V& b)

@@ -56,7 +56,11 @@ public:
     {
         const auto sum = plain_ ? add<true>(weights_only) : add<false>(weights_only);
         store_logsumexp<Arch, T>(y, stride, rows, maximum_, temperature, minus_logarithm(rows, sum));
-        const lane_array<Arch, bits_of<T>> poison(poison_of(maximum_, B(sum.high + sum.low)));
+        const auto poisoned_lanes = poison_of(maximum_, B(sum.high + sum.low));
+        if (!xsimd::any(poisoned_lanes != decltype(poisoned_lanes)(0))) {
+            return;
+        }
+        const lane_array<Arch, bits_of<T>> poison(poisoned_lanes);
         for (std::size_t row = 0; row < rows; ++row) {
             if (poison[row] != 0) {
                 y[static_cast<std::ptrdiff_t>(row) * stride] = to_storage<R>(poisoned(row));

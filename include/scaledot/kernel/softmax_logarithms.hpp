@@ -29,109 +29,122 @@ using wider = std::conditional_t<sizeof(T) == 4, double, long double>;
 /// of 1 and the others' sum.
 inline constexpr double least_ratio = 1.9;
 
-/// The sums of rows in lanes over their largest weights.
-template <class Arch, class T>
+/// Some of the rows in lanes: the sums of their weights over their largest ones, and what the logarithms of these are
+/// made of. Numbers are double, or pairs of it.
+template <class Arch, class Number>
 class sum_ratios {
-    using B = batch<Arch, T>;
+    using D = batch<Arch, double>;
 
 public:
-    sum_ratios(const pair<B>& sum, const weight<B>& largest)
+    sum_ratios(const Number& sum, const Number& largest, const D& ratio)
+        : largest_(largest), ratio_(ratio), terms_(terms_of_quotient(sum, largest, ratio))
     {
-        const auto rest = two_product(largest.power, largest.excess);
-        one_ = sum_of(largest.power, pair<B>{rest.high, rest.low});
-        ratio_ = quotient_of(sum, one_);
-        ratio_.high.store_aligned(each_.data());
     }
 
-    T operator[](std::size_t lane) const { return each_[lane]; }
+    const D& ratio() const { return ratio_; }
 
-    pair<B> minus_logarithms() const { return negative(logarithm(ratio_)); }
-
-    pair<B> minus_logarithms(const pair<B>& others) const
+    /// Where the largest weight outweighs the others, their sum says more.
+    void look_at_others(const Number& others)
     {
-        const auto of_others = logarithm_of_1_plus(quotient_of(others, one_));
-        const auto of_all = logarithm(ratio_);
-        const auto outweighs = ratio_.high < B(least_ratio);
-        return negative({xsimd::select(outweighs, of_others.high, of_all.high),
-                         xsimd::select(outweighs, of_others.low, of_all.low)});
+        const auto outweighed = ratio_ < D(least_ratio);
+        const auto terms = terms_of_1_plus_quotient<D>(others, largest_);
+        terms_ = {select(outweighed, terms.numerator, terms_.numerator),
+                  select(outweighed, terms.denominator, terms_.denominator), select(outweighed, terms.k, terms_.k)};
+    }
+
+    Number logarithm() const { return terms_.logarithm(); }
+
+private:
+    Number largest_;
+    D ratio_;
+    logarithm_terms<D, Number> terms_;
+};
+
+/// Rows of double, in pairs.
+template <class Arch, class T>
+class row_logarithms {
+    using B = batch<Arch, T>;
+    using numbers = pair<B>;
+
+public:
+    row_logarithms(const pair<B>& sum, const weight<B>& largest)
+        : ratios_(sum, number_of(largest), quotient(sum.high, number_of(largest).high))
+    {
+    }
+
+    lane_array<Arch, T> ratios() const { return lane_array<Arch, T>(ratios_.ratio()); }
+    void look_at_others(const pair<B>& others) { ratios_.look_at_others(others); }
+
+    pair<B> negative() const
+    {
+        const auto value = ratios_.logarithm();
+        return {negated(value.high), negated(value.low)};
     }
 
 private:
-    static pair<B> negative(const pair<B>& value) { return {negated(value.high), negated(value.low)}; }
+    static numbers number_of(const weight<B>& w)
+    {
+        const auto rest = two_product(w.power, w.excess);
+        return sum_of(numbers{w.power, B(0)}, numbers{rest.high, rest.low});
+    }
 
-    pair<B> one_;
-    pair<B> ratio_;
-    alignas(alignment_of<Arch>) std::array<T, B::size> each_;
+    sum_ratios<Arch, numbers> ratios_;
 };
 
-/// The same of floats, in vectors of double.
+/// Rows of float, in two vectors of double.
 template <class Arch>
-class sum_ratios<Arch, float> {
+class row_logarithms<Arch, float> {
     using B = batch<Arch, float>;
     using D = batch<Arch, double>;
 
 public:
-    sum_ratios(const pair<B>& sum, const weight<B>& largest)
+    row_logarithms(const pair<B>& sum, const weight<B>& largest)
+        : halves_{half_of<0>(sum, largest), half_of<1>(sum, largest)}
     {
-        const numbers power = widened(largest.power);
-        const numbers excess = widened(largest.excess);
-        for (std::size_t half = 0; half < 2; ++half) {
-            ones_[half] = power[half] * (D(1) + excess[half]);
-        }
-        ratios_ = over_largest(sum);
-        ratios_[0].store_aligned(each_.data());
-        ratios_[1].store_aligned(each_.data() + D::size);
     }
 
-    double operator[](std::size_t lane) const { return each_[lane]; }
-
-    pair<B> minus_logarithms() const { return negative({logarithm(ratios_[0]), logarithm(ratios_[1])}); }
-
-    pair<B> minus_logarithms(const pair<B>& others) const
+    std::array<double, B::size> ratios() const
     {
-        numbers values = over_largest(others);
-        for (std::size_t half = 0; half < 2; ++half) {
-            values[half] = xsimd::select(ratios_[half] < D(least_ratio), logarithm_of_1_plus(values[half]),
-                                         logarithm(ratios_[half]));
-        }
-        return negative(values);
+        std::array<double, B::size> result;
+        halves_[0].ratio().store_unaligned(result.data());
+        halves_[1].ratio().store_unaligned(result.data() + D::size);
+        return result;
+    }
+
+    void look_at_others(const pair<B>& others)
+    {
+        const auto sums = numbers_of(others);
+        halves_[0].look_at_others(sums[0]);
+        halves_[1].look_at_others(sums[1]);
+    }
+
+    pair<B> negative() const
+    {
+        const std::array<D, 2> all{negated(halves_[0].logarithm()), negated(halves_[1].logarithm())};
+        const B high = barrier(narrow_halves(all)); // else compilers may take it for the logarithm itself
+        const auto rounded = widen_halves(high);
+        return {high, narrow_halves(std::array<D, 2>{all[0] - rounded[0], all[1] - rounded[1]})};
     }
 
 private:
-    using numbers = std::array<D, 2>;
+    using half = sum_ratios<Arch, D>;
 
-    static numbers widened(const B& x)
+    template <std::size_t Half>
+    static half half_of(const pair<B>& sum, const weight<B>& largest)
     {
-        const lane_array<Arch, float> values(x);
-        return {load_vector<Arch, double>(values.data()), load_vector<Arch, double>(values.data() + D::size)};
+        const D of_all = numbers_of(sum)[Half];
+        const D of_largest = widen_halves(largest.power)[Half] * (D(1) + widen_halves(largest.excess)[Half]);
+        return half(of_all, of_largest, quotient(of_all, of_largest));
     }
 
-    numbers over_largest(const pair<B>& sum) const
+    static std::array<D, 2> numbers_of(const pair<B>& sum)
     {
-        const numbers high = widened(sum.high);
-        const numbers low = widened(sum.low);
-        return {quotient(D(high[0] + low[0]), ones_[0]), quotient(D(high[1] + low[1]), ones_[1])};
+        const auto high = widen_halves(sum.high);
+        const auto low = widen_halves(sum.low);
+        return {high[0] + low[0], high[1] + low[1]};
     }
 
-    static B narrowed(const numbers& values)
-    {
-        lane_array<Arch, float> result;
-        store_vector<Arch, double>(result.data(), values[0]);
-        store_vector<Arch, double>(result.data() + D::size, values[1]);
-        return result.vector();
-    }
-
-    static pair<B> negative(const numbers& values)
-    {
-        const numbers all{negated(values[0]), negated(values[1])};
-        const B high = barrier(narrowed(all)); // else compilers may take it for the logarithm itself
-        const numbers rounded = widened(high);
-        return {high, narrowed({all[0] - rounded[0], all[1] - rounded[1]})};
-    }
-
-    numbers ones_;
-    numbers ratios_;
-    alignas(alignment_of<Arch>) std::array<double, B::size> each_;
+    std::array<half, 2> halves_;
 };
 
 /// The logarithms of the sums of rows in lanes over their largest weights, negative, as pairs. others(wanted) gives the
@@ -140,14 +153,18 @@ template <class Arch, class T, class Others>
 pair<batch<Arch, T>> minus_logarithms(std::size_t rows, const pair<batch<Arch, T>>& sum,
                                       const weight<batch<Arch, T>>& largest, Others&& others)
 {
-    const sum_ratios<Arch, T> ratios(sum, largest);
+    row_logarithms<Arch, T> logarithms(sum, largest);
+    const auto ratios = logarithms.ratios();
     std::array<bool, lanes<Arch, T>> wanted{};
     bool any = false;
     for (std::size_t lane = 0; lane < rows; ++lane) {
         wanted[lane] = ratios[lane] < least_ratio;
         any |= wanted[lane];
     }
-    return any ? ratios.minus_logarithms(others(std::as_const(wanted))) : ratios.minus_logarithms();
+    if (any) {
+        logarithms.look_at_others(others(std::as_const(wanted)));
+    }
+    return logarithms.negative();
 }
 
 /// One logsumexp a lane: maximum / T minus the negative logarithm. Rows without a distribution are the caller's.
@@ -155,14 +172,25 @@ template <class Arch, class T, class R>
 void store_logsumexp(R* y, std::ptrdiff_t step, std::size_t rows, const batch<Arch, T>& maximum, double temperature,
                      const pair<batch<Arch, T>>& minus_logarithm)
 {
+    const auto store = [&](std::size_t lane, auto value) {
+        y[static_cast<std::ptrdiff_t>(lane) * step] = to_storage<R>(static_cast<T>(value));
+    };
+    if (temperature == 1.0) {
+        using B = batch<Arch, T>;
+        const auto sum = two_sum(maximum, negated(minus_logarithm.high));
+        const lane_array<Arch, T> values(B(sum.high + barrier(B(sum.low - minus_logarithm.low))));
+        for (std::size_t lane = 0; lane < rows; ++lane) {
+            store(lane, values[lane]);
+        }
+        return;
+    }
     using wide = wider<T>;
     const lane_array<Arch, T> maxima(maximum);
     const lane_array<Arch, T> high(minus_logarithm.high);
     const lane_array<Arch, T> low(minus_logarithm.low);
     for (std::size_t lane = 0; lane < rows; ++lane) {
         const wide scaled = static_cast<wide>(maxima[lane]) / static_cast<wide>(temperature);
-        const wide sum = scaled - (static_cast<wide>(high[lane]) + static_cast<wide>(low[lane]));
-        y[static_cast<std::ptrdiff_t>(lane) * step] = to_storage<R>(static_cast<T>(sum));
+        store(lane, scaled - (static_cast<wide>(high[lane]) + static_cast<wide>(low[lane])));
     }
 }
 

@@ -147,24 +147,31 @@ inline double lse_of(const row_total& total)
     return has_nan_bits(total.maximum) ? total.maximum : total.maximum + std::log(total.sum);
 }
 
-/// The total of a row of keys and of its sink, a logit that carries no value; -inf for none.
-template <class T>
-row_total total_of(T maximum, T sum, double sink)
+/// The total of keys, if there are any, and of a sink.
+[[gnu::noinline]] inline row_total total_with_sink(double maximum, double sum, double sink)
 {
     if (is_negative_infinity_bits(maximum)) {
         return {sink, 1, 0};
     }
-    const row_total keys{static_cast<double>(maximum), static_cast<double>(sum), 1};
-    if (is_negative_infinity_bits(sink) && !has_nan_bits(keys.maximum)) {
-        return keys;
-    }
     const double nan = barrier(quiet_nan<double>());
-    if (has_nan_bits(keys.maximum) || has_nan_bits(sink) || sink == infinity<double>) {
+    if (has_nan_bits(maximum) || has_nan_bits(sink) || sink == infinity<double>) {
         return {nan, nan, nan};
     }
-    const double largest = std::max(keys.maximum, sink);
-    const double kept = std::exp(keys.maximum - largest);
-    return {largest, keys.sum * kept + std::exp(sink - largest), kept};
+    const double largest = std::max(maximum, sink);
+    const double kept = std::exp(maximum - largest);
+    return {largest, sum * kept + std::exp(sink - largest), kept};
+}
+
+/// The total of a row of keys and of its sink, a logit that carries no value; -inf for none.
+template <class T>
+[[gnu::always_inline]] inline row_total total_of(T maximum, T sum, double sink)
+{
+    const auto m = static_cast<double>(maximum);
+    const auto s = static_cast<double>(sum);
+    if (is_negative_infinity_bits(sink) && !is_negative_infinity_bits(m) && !has_nan_bits(m)) [[likely]] {
+        return {m, s, 1};
+    }
+    return total_with_sink(m, s, sink);
 }
 
 /// What a finished row's output is multiplied by, kept / sum, to twice the precision of T: high + low.
@@ -176,7 +183,7 @@ struct row_factor {
 
 /// The factor of a row whose output is scaled by `value_scale`.
 template <class T>
-row_factor<T> factor_of(const row_total& total, T value_scale)
+[[gnu::always_inline]] inline row_factor<T> factor_of(const row_total& total, T value_scale)
 {
     const double divisor = total.sum * static_cast<double>(value_scale);
     const double factor = total.kept / divisor;

@@ -20,7 +20,7 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 /// What is normalised: deviations from the mean (layer_norm), or the elements themselves (rms_norm).
 enum class norm_kind { centred, root_mean_square };
 
-/// What is told what each block was normalised with, report(block, normalization), or nothing.
+/// Is told what each block was normalised with, where anybody asks for that: report(block, normalization).
 class norm_receiver {
 public:
     norm_receiver() = default;

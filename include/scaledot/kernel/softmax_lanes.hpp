@@ -57,7 +57,7 @@ public:
         const auto sum = plain_ ? add<true>(weights_only) : add<false>(weights_only);
         store_logsumexp<Arch, T>(y, stride, rows, maximum_, temperature, minus_logarithm(rows, sum));
         const auto poisoned_lanes = poison_of(maximum_, B(sum.high + sum.low));
-        if (!xsimd::any(poisoned_lanes != decltype(poisoned_lanes)(0))) {
+        if (!xsimd::any(poisoned_lanes != typename weight_frame<B>::I(0))) {
             return;
         }
         const lane_array<Arch, bits_of<T>> poison(poisoned_lanes);

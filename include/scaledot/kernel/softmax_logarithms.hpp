@@ -67,10 +67,7 @@ class row_logarithms {
     using numbers = pair<B>;
 
 public:
-    row_logarithms(const pair<B>& sum, const weight<B>& largest)
-        : ratios_(sum, number_of(largest), quotient(sum.high, number_of(largest).high))
-    {
-    }
+    row_logarithms(const pair<B>& sum, const weight<B>& largest) : row_logarithms(sum, number_of(largest)) {}
 
     lane_array<Arch, T> ratios() const { return lane_array<Arch, T>(ratios_.ratio()); }
     void look_at_others(const pair<B>& others) { ratios_.look_at_others(others); }
@@ -82,6 +79,10 @@ public:
     }
 
 private:
+    row_logarithms(const numbers& sum, const numbers& largest) : ratios_(sum, largest, quotient(sum.high, largest.high))
+    {
+    }
+
     static numbers number_of(const weight<B>& w)
     {
         const auto rest = two_product(w.power, w.excess);

@@ -58,7 +58,7 @@ auto layer_norm_with_statistics(const X& x, const G& gamma, const B& beta, const
         mean.data[offset_of(mean, block, 0)] = static_cast<statistic>(n.unscaled_mean);
         inverse.data[offset_of(inverse, block, 0)] = static_cast<statistic>(n.unscaled_inverse);
     };
-    norm_into<norm_kind::centred>(result.output, x, gamma, beta, options.axis, options.epsilon, norm_receiver(report));
+    norm_into<norm_kind::centred>(result.output, x, gamma, beta, options.axis, options.epsilon, report);
     return result;
 }
 

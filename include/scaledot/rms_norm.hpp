@@ -55,7 +55,7 @@ auto rms_norm_with_statistics(const X& x, const G& gamma, const rms_norm_options
         inverse.data[offset_of(inverse, block, 0)] = static_cast<statistic>(n.unscaled_inverse);
     };
     norm_into<norm_kind::root_mean_square>(result.output, x, gamma, no_parameter{}, options.axis, options.epsilon,
-                                           norm_receiver(report));
+                                           report);
     return result;
 }
 

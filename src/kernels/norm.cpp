@@ -19,7 +19,7 @@ void normalize_with(const compiled::norm_call& call, const G& gamma, const B& be
     };
     detail::drive_norm<native_architecture, Kind, detail::arithmetic_t<S>>(
         view_of<S>(call.out), view_of<const S>(call.x), gamma, beta, call.axis, call.epsilon,
-        call.report.context ? detail::norm_receiver(report) : detail::norm_receiver());
+        call.report.context ? detail::norm_report(report) : detail::norm_report());
 }
 
 template <class S, class P>

@@ -129,7 +129,7 @@ void attend_into(Out& out, Lse&& lse, const Q& q, const K& k, const V& v, const 
                                const kernel::score_statistics*) {
             *row_element(sums.view(), plan, entry, place) = kernel::in_range<element_of<Lse>>(kernel::lse_of(total));
         };
-        run(row_report(write));
+        run(write);
         sums.commit();
     } else {
         run(row_report());

@@ -6,6 +6,7 @@
 #include <scaledot/detail/attention_problem.hpp>
 #include <scaledot/detail/attention_tile.hpp>
 #include <scaledot/detail/config.hpp>
+#include <scaledot/detail/function_ref.hpp>
 #include <scaledot/detail/partial_rows.hpp>
 #include <scaledot/detail/scratch.hpp>
 #include <scaledot/kernel/partial.hpp>
@@ -47,25 +48,9 @@ struct finished_rows {
     T value_scale;
 };
 
-/// Where finished rows go: a reference to a callable (finished_rows), told of each row once, from several threads at
-/// once. The driver is compiled once for all of them.
+/// Where finished rows go: told of each row once, from several threads at once.
 template <class T>
-class row_receiver {
-public:
-    template <class Finish>
-    explicit row_receiver(const Finish& finish)
-        : finish_(&finish), call_([](const void* callable, const finished_rows<T>& rows) {
-              (*static_cast<const Finish*>(callable))(rows);
-          })
-    {
-    }
-
-    void operator()(const finished_rows<T>& rows) const { call_(finish_, rows); }
-
-private:
-    const void* finish_;
-    void (*call_)(const void*, const finished_rows<T>&);
-};
+using row_receiver = function_ref<void(const finished_rows<T>&)>;
 
 } // namespace scaledot::inline SCALEDOT_BUILD::detail
 

@@ -7,6 +7,7 @@
 #include <scaledot/detail/attention_problem.hpp>
 #include <scaledot/detail/compiled_calls.hpp>
 #include <scaledot/detail/config.hpp>
+#include <scaledot/detail/function_ref.hpp>
 #include <scaledot/kernel/partial.hpp>
 #include <scaledot/kernel/prefetch.hpp>
 
@@ -17,36 +18,9 @@
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
-/// Who is told of finished rows: nobody, or a reference to a callable (batch entry, place, total, statistics or null),
-/// called once for each row, from several threads at once.
-class row_report {
-public:
-    row_report() = default;
-
-    template <class Write>
-    explicit row_report(const Write& write)
-        : write_(&write), call_([](const void* callable, std::size_t entry, const row_place& place,
-                                   const kernel::row_total& total, const kernel::score_statistics* statistics) {
-              (*static_cast<const Write*>(callable))(entry, place, total, statistics);
-          })
-    {
-    }
-
-    explicit operator bool() const { return call_ != nullptr; }
-
-    void operator()(std::size_t entry, const row_place& place, const kernel::row_total& total,
-                    const kernel::score_statistics* statistics) const
-    {
-        if (call_) {
-            call_(write_, entry, place, total, statistics);
-        }
-    }
-
-private:
-    const void* write_ = nullptr;
-    void (*call_)(const void*, std::size_t, const row_place&, const kernel::row_total&,
-                  const kernel::score_statistics*) = nullptr;
-};
+/// Who is told of finished rows, if anybody: of each once, from several threads at once. Statistics may be null.
+using row_report =
+    function_ref<void(std::size_t entry, const row_place&, const kernel::row_total&, const kernel::score_statistics*)>;
 
 /// Attention with the kernels of Arch. Without `out`, v is not looked at and rows have no total.
 template <class Arch, class O, class Q, class K, class V>
@@ -82,7 +56,7 @@ void attend(const attention_plan& plan, const strided_view<const Q>& q, const st
             report(rows.entry, rows.places[r], out ? totals[r] : kernel::row_total{}, rows.results.row(r).statistics);
         }
     };
-    drive_attention<Arch, T, Q, K, V>(plan, {q}, {k}, {v}, out != nullptr, with_statistics, row_receiver<T>(finish));
+    drive_attention<Arch, T, Q, K, V>(plan, {q}, {k}, {v}, out != nullptr, with_statistics, finish);
 }
 
 template <class O, class Q, class K, class V>

@@ -87,12 +87,12 @@ void diagnose_into(Out&& out, Diagnostics& diagnostics, const Q& q, const K& k, 
         key.read(options.key_lengths);
         value.read(options.key_lengths);
         const head_view<element_of<Out>> rows{view_of(out)};
-        run_attention(plan, query.view(), key.view(), value.view(), &rows, true, row_report(write));
+        run_attention(plan, query.view(), key.view(), value.view(), &rows, true, write);
     } else {
         query.read();
         key.read(options.key_lengths);
         const head_view<element_of<Q>>* const no_rows = nullptr;
-        run_attention(plan, query.view(), key.view(), key.view(), no_rows, true, row_report(write));
+        run_attention(plan, query.view(), key.view(), key.view(), no_rows, true, write);
     }
 }
 

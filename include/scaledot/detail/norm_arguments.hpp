@@ -66,7 +66,7 @@ inline constexpr bool norm_elements =
 /// Checks everything, then normalises x into out and tells report.
 template <norm_kind Kind, class Out, class X, class G, class B>
 void norm_into(Out&& out, const X& x, const G& gamma, const B& beta, std::ptrdiff_t axis, double epsilon,
-               const norm_receiver& report = {})
+               const norm_report& report = {})
 {
     if (!is_non_negative(epsilon) || !is_finite(epsilon)) {
         reject("epsilon", epsilon, "finite and at least 0");

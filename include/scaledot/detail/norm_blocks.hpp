@@ -5,6 +5,7 @@
 #define SCALEDOT_DETAIL_NORM_BLOCKS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/detail/function_ref.hpp>
 #include <scaledot/detail/view.hpp>
 #include <scaledot/kernel/cut_sums.hpp>
 #include <scaledot/kernel/moments.hpp>
@@ -20,26 +21,8 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 /// What is normalised: deviations from the mean (layer_norm), or the elements themselves (rms_norm).
 enum class norm_kind { centred, root_mean_square };
 
-/// Is told what each block was normalised with, where anybody asks for that: report(block, normalization).
-class norm_receiver {
-public:
-    norm_receiver() = default;
-
-    template <class Report>
-    explicit norm_receiver(const Report& report)
-        : report_(&report), call_([](const void* callable, std::size_t block, const kernel::normalization& n) {
-              (*static_cast<const Report*>(callable))(block, n);
-          })
-    {
-    }
-
-    explicit operator bool() const { return call_ != nullptr; }
-    void operator()(std::size_t block, const kernel::normalization& n) const { call_(report_, block, n); }
-
-private:
-    const void* report_ = nullptr;
-    void (*call_)(const void*, std::size_t, const kernel::normalization&) = nullptr;
-};
+/// Is told what each block was normalised with, where anybody asks for that.
+using norm_report = function_ref<void(std::size_t block, const kernel::normalization&)>;
 
 /// The view of a gamma or beta that is not there.
 struct no_parameter {};

@@ -22,7 +22,7 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 /// Arithmetic is that of T: double in pairs when T is double.
 template <class Arch, norm_kind Kind, class T, class O, class S, class G, class B>
 void drive_norm(const strided_view<O>& out, const strided_view<const S>& x, const G& gamma, const B& beta,
-                std::size_t axis, double epsilon, const norm_receiver& report)
+                std::size_t axis, double epsilon, const norm_report& report)
 {
     constexpr bool pairs = std::is_same_v<T, double>;
     constexpr double operations_per_element = 10;

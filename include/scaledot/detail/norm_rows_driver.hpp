@@ -30,7 +30,7 @@ public:
     static constexpr std::size_t shortest_range = 4 * kernel::lanes<Arch, double>;
 
     row_normalizer(const strided_view<O>& out, const strided_view<const S>& x, const G* gamma, const B* beta,
-                   const norm_segments& segments, std::size_t inner, double epsilon, const norm_receiver& report)
+                   const norm_segments& segments, std::size_t inner, double epsilon, const norm_report& report)
         : target(out, inner), source(x, inner), x_(x), gamma_(gamma), beta_(beta), segments_(segments),
           length_(segments.length()), epsilon_(epsilon), report_(report), reported_(report)
     {
@@ -266,7 +266,7 @@ private:
     const norm_segments& segments_;
     std::size_t length_;
     double epsilon_;
-    const norm_receiver& report_;
+    const norm_report& report_;
     bool reported_;
 };
 

@@ -49,7 +49,7 @@ compiled::array<const void> parameter_array(const strided_view<const P>& view)
 
 template <class O, class S, class G, class B>
 void normalize_compiled(bool centred, const strided_view<O>& out, const strided_view<const S>& x, const G& gamma,
-                        const B& beta, std::size_t axis, double epsilon, const norm_receiver& report)
+                        const B& beta, std::size_t axis, double epsilon, const norm_report& report)
 {
     compiled::norm_call call{};
     call.centred = centred;
@@ -64,7 +64,7 @@ void normalize_compiled(bool centred, const strided_view<O>& out, const strided_
                            kernel::normalization n;
                            n.unscaled_mean = block.mean;
                            n.unscaled_inverse = block.inverse;
-                           (*static_cast<const norm_receiver*>(context))(block.block, n);
+                           (*static_cast<const norm_report*>(context))(block.block, n);
                        }};
     }
     call.threads = threads_of_caller();
@@ -75,7 +75,7 @@ void normalize_compiled(bool centred, const strided_view<O>& out, const strided_
 /// report, of which only the unscaled mean and inverse are meant.
 template <norm_kind Kind, class O, class S, class G, class B>
 void run_norm(const strided_view<O>& out, const strided_view<const S>& x, const G& gamma, const B& beta,
-              std::size_t axis, double epsilon, const norm_receiver& report)
+              std::size_t axis, double epsilon, const norm_report& report)
 {
     using arithmetic =
         arithmetic_t<O, S, typename parameter_element<G, S>::type, typename parameter_element<B, S>::type>;

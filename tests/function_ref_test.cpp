@@ -58,7 +58,7 @@ TEST_CASE("function_ref takes what can be called with its arguments, and nothing
 {
     const auto wrong = [](const std::string&) {};
     CHECK_FALSE(std::is_convertible_v<decltype(wrong), receiver>);
-    const auto changes_itself = [n = 0](const counted&, int) mutable { ++n; };
+    const auto changes_itself = [n = 0](const counted&, int) mutable { return ++n; };
     CHECK_FALSE(std::is_convertible_v<decltype(changes_itself), receiver>);
     CHECK(std::is_convertible_v<void (*)(const counted&, int), receiver>);
 }

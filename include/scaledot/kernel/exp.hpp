@@ -129,13 +129,17 @@ struct power_table<xsimd::batch<float, A>> {
     // 2^f - 1 = f Q(f) on |f| <= 1/32, minimax, relative error 2^-29
     static constexpr std::array polynomial = {0x1.62e430p-1f, 0x1.ebfff4p-3f, 0x1.c6ac6ap-5f};
 
-    /// Bits of 2^(j/16), less what adding j << 19 puts into exponent and fraction, at j = the low bits of index.
-    [[gnu::always_inline]] static xsimd::batch<std::int32_t, A> at(const xsimd::batch<std::int32_t, A>& index)
+    /// 2^n (1 + excess) for n in sixteenths, whose fraction, in sixteenths too, the low bits of index are.
+    [[gnu::always_inline]] static xsimd::batch<float, A> power(const xsimd::batch<std::int32_t, A>& index,
+                                                               const xsimd::batch<float, A>& n,
+                                                               const xsimd::batch<float, A>& excess)
     {
-        const __m512i table = _mm512_setr_epi32(0x3f800000, 0x3f7daac3, 0x3f7b95c2, 0x3f79c3d3, 0x3f7837f0, 0x3f76f532,
-                                                0x3f75fed7, 0x3f75583f, 0x3f7504f3, 0x3f7508a4, 0x3f75672a, 0x3f76248c,
-                                                0x3f7744fd, 0x3f78ccdf, 0x3f7ac0c7, 0x3f7d257d);
-        return _mm512_permutexvar_epi32(index.data, table);
+        const __m512 table =
+            _mm512_setr_ps(0x1p+0f, 0x1.0b5586p+0f, 0x1.172b84p+0f, 0x1.2387a6p+0f, 0x1.306fep+0f, 0x1.3dea64p+0f,
+                           0x1.4bfdaep+0f, 0x1.5ab07ep+0f, 0x1.6a09e6p+0f, 0x1.7a1148p+0f, 0x1.8ace54p+0f,
+                           0x1.9c4918p+0f, 0x1.ae89fap+0f, 0x1.c199bep+0f, 0x1.d5818ep+0f, 0x1.ea4afap+0f);
+        const xsimd::batch<float, A> fraction = _mm512_permutexvar_ps(index.data, table);
+        return _mm512_scalef_ps(multiply_add(excess, fraction, fraction).data, n.data);
     }
 };
 #endif
@@ -148,11 +152,18 @@ struct power_table<xsimd::batch<float, A>> {
     // on |f| <= 1/16, relative error 2^-25
     static constexpr std::array polynomial = {0x1.62e432p-1f, 0x1.ec0c32p-3f, 0x1.c6a004p-5f};
 
-    [[gnu::always_inline]] static xsimd::batch<std::int32_t, A> at(const xsimd::batch<std::int32_t, A>& index)
+    /// 2^n (1 + excess) for n in eighths, the lowest bits of index.
+    [[gnu::always_inline]] static xsimd::batch<float, A> power(const xsimd::batch<std::int32_t, A>& index,
+                                                               const xsimd::batch<float, A>&,
+                                                               const xsimd::batch<float, A>& excess)
     {
+        using I = xsimd::batch<std::int32_t, A>;
+        // Bits of 2^(j/8), less what adding j << 20 puts into exponent and fraction.
         const __m256i table = _mm256_setr_epi32(0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7, 0x3f7504f3, 0x3f75672a,
                                                 0x3f7744fd, 0x3f7ac0c7);
-        return _mm256_permutevar8x32_epi32(table, index.data);
+        const I fraction = _mm256_permutevar8x32_epi32(table, index.data);
+        const auto power = from_bits<float>(I(fraction + shift_left<20>(index)));
+        return multiply_add(excess, power, power);
     }
 };
 #endif
@@ -167,13 +178,10 @@ template <class B>
     constexpr float round_to_fraction = C::round_to_integer / static_cast<float>(1 << table::index_bits);
     constexpr float log2_e_low = 0x1.4ae0bep-26f; // of log2(e), what log2_e leaves
     const B shifted = barrier(multiply_add(x, B(C::log2_e), B(round_to_fraction)));
-    const B minus_n = barrier(B(round_to_fraction) - shifted);
-    const B f = multiply_add(x, B(log2_e_low), barrier(multiply_add(x, B(C::log2_e), minus_n)));
+    const B n = barrier(shifted - B(round_to_fraction));
+    const B f = multiply_add(x, B(log2_e_low), barrier(multiply_add(x, B(C::log2_e), negated(n))));
     const B excess = f * multiply_add(f, multiply_add(f, B(c[2]), B(c[1])), B(c[0])); // 2^f - 1
-    const auto bits = as_bits(shifted);
-    using I = std::decay_t<decltype(bits)>;
-    const B power = from_bits<float>(I(table::at(bits) + shift_left<C::fraction_bits - table::index_bits>(bits)));
-    return exp_steps::zero_below(x, C::normal_limit, multiply_add(excess, power, power));
+    return exp_steps::zero_below(x, C::normal_limit, table::power(as_bits(shifted), n, excess));
 }
 
 /// exp(x) for x <= 0: exp_negative_max_ulp on normal results, +0 where the result would be subnormal; NaN gives NaN.

@@ -54,7 +54,7 @@ TEST_CASE_TEMPLATE("softmax_along: rows of any length have the same bits alone a
             std::vector<T> streamed = computed_twice;
             std::vector<T> logarithms = computed_twice;
             std::vector<T> logsumexp(count);
-            const typename softmax_along<arch, T, T>::rows_of_logits rows{group.x.data(), group.stride, count, length};
+            const auto rows = rows_of(group.x.data(), group.stride, count, length);
             softmax_along<arch, T, T> along(rows, temperature.scale);
             along.probabilities(computed_twice.data(), group.stride, {}, false);
             along.probabilities(with_scratch.data(), group.stride, {kept.data(), static_cast<std::ptrdiff_t>(length)},
@@ -65,7 +65,7 @@ TEST_CASE_TEMPLATE("softmax_along: rows of any length have the same bits alone a
             along.logarithms(temperature, logarithms.data(), group.stride, false);
             along.logsumexp(temperature.value, logsumexp.data(), 1);
             for (std::size_t row = 0; row < count; ++row) {
-                const auto alone = softmax_alone(group.rows[row], temperature);
+                const auto alone = softmax_of_any(group.rows[row], temperature);
                 const std::size_t at = row * step;
                 CHECK(equal_bits(&computed_twice[at], alone.probabilities.data(), length));
                 CHECK(equal_bits(&with_scratch[at], alone.probabilities.data(), length));
@@ -98,11 +98,11 @@ TEST_CASE_TEMPLATE("softmax_along: rows of NaN do not hide that the ones beside 
                     x[row * length + place] = row % 2 == first ? barrier(negative_infinity<T>) : not_a_number;
                 }
                 std::vector<T> y(x.size());
-                softmax_along<arch, T, T>({x.data(), step, count, length}, temperature.scale)
+                softmax_along<arch, T, T>(rows_of<T>(x.data(), step, count, length), temperature.scale)
                     .probabilities(y.data(), step, {y.data(), step}, false);
                 for (std::size_t row = first; row < count; row += 2) {
                     const auto begin = x.begin() + static_cast<std::ptrdiff_t>(row) * step;
-                    const auto alone = softmax_alone(std::vector<T>(begin, begin + step), temperature);
+                    const auto alone = softmax_of_any(std::vector<T>(begin, begin + step), temperature);
                     CHECK(equal_bits(&y[row * length], alone.probabilities.data(), length));
                     CHECK(y[row * length + place] == 0);
                 }
@@ -117,13 +117,13 @@ TEST_CASE_TEMPLATE("softmax_along: y may be x", T, float, double)
     for (const std::size_t length : {std::size_t{5}, 2 * lanes<arch, T>, std::size_t{77}}) {
         for (std::size_t kind = 0; kind < 16; ++kind) {
             const auto x = softmax_row<T>(length, kind);
-            const auto alone = softmax_alone(x, temperature);
+            const auto alone = softmax_of_any(x, temperature);
             auto y = x;
-            softmax_along<arch, T, T>({y.data(), 0, 1, length}, temperature.scale)
+            softmax_along<arch, T, T>({y.data(), length}, temperature.scale)
                 .probabilities(y.data(), 0, {y.data(), 0}, false);
             CHECK(equal_bits(y.data(), alone.probabilities.data(), length));
             y = x;
-            softmax_along<arch, T, T>({y.data(), 0, 1, length}, temperature.scale)
+            softmax_along<arch, T, T>({y.data(), length}, temperature.scale)
                 .logarithms(temperature, y.data(), 0, false);
             CHECK(equal_bits(y.data(), alone.logarithms.data(), length));
         }
@@ -136,7 +136,7 @@ TEST_CASE_TEMPLATE("softmax_along: probabilities sum to 1, logarithms are theirs
     const unit_temperature<T> temperature;
     for (std::size_t kind = 0; kind < 16; ++kind) {
         const auto x = softmax_row<T>(61, kind);
-        const auto r = softmax_alone(x, temperature);
+        const auto r = softmax_of_any(x, temperature);
         const bool poisoned = kind % 8 == 4 || kind % 8 == 5;
         double sum = 0;
         for (std::size_t i = 0; i < x.size(); ++i) {
@@ -152,5 +152,25 @@ TEST_CASE_TEMPLATE("softmax_along: probabilities sum to 1, logarithms are theirs
             }
         }
         CHECK((poisoned || sum == doctest::Approx(1).epsilon(1e-6)));
+    }
+}
+
+TEST_CASE_TEMPLATE("softmax_along: the largest logits are all beyond a distance from 0, or not", T, float, double)
+{
+    const std::size_t count = lanes<arch, T>;
+    const std::size_t length = 2 * count;
+    std::vector<T> x(count * length, T(-20));
+    const auto beyond = [&](T distance) {
+        const auto rows = rows_of<T>(x.data(), static_cast<std::ptrdiff_t>(length), count, length);
+        return softmax_along<arch, T, T>(rows, exponent_scale<T>(1.0)).all_beyond(distance);
+    };
+    CHECK(beyond(T(19)));
+    CHECK(!beyond(T(20)));
+    for (std::size_t row = 0; row < count; ++row) {
+        x[row * length + row] = T(5);
+        CHECK(!beyond(T(19)));
+        CHECK(beyond(T(4)));
+        x[row * length + row] = T(30);
+        CHECK(beyond(T(19)));
     }
 }

@@ -77,8 +77,9 @@ void softmax_into(Out&& out, const E& x, const softmax_options& options)
 /// Determinism     bit-identical for any thread count and any position of the row among others.
 /// Cost            memory is read once and written once: rows of a few logits are taken a vector's lanes at a time,
 ///                 long ones while the row before is written, past the caches where all results are 16 MiB or more;
-///                 rows along another axis in blocks of columns. Views whose last axis is contiguous are used in place,
-///                 other expressions are copied first; beyond that at most 516 KiB a thread.
+///                 rows along another axis in blocks of columns. Contiguous rows whose logits are all within 4.85 T of 0
+///                 (14.5 T in double) take a fifth fewer operations. Views whose last axis is contiguous are used in
+///                 place, other expressions are copied first; beyond that at most 516 KiB a thread.
 /// Source          Milakov & Gimelshein 2018; docs/numerics.md#softmax
 template <class Out, detail::tensor E>
     requires detail::in_memory<Out>

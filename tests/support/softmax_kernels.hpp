@@ -5,10 +5,14 @@
 
 #include "support/norm_rows.hpp"
 
+#include <scaledot/kernel/narrow_weights.hpp>
 #include <scaledot/kernel/softmax.hpp>
+#include <scaledot/kernel/softmax_narrow.hpp>
+#include <scaledot/kernel/softmax_rows.hpp>
 #include <scaledot/kernel/temperature.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -17,14 +21,14 @@ namespace test_support {
 
 using softmax_arch = scaledot::native_architecture;
 
-/// Row `kind` mod 8 of `length` logits: plain, far from 0, far apart, masked, with NaN or +inf, of -inf only,
-/// subnormal, nearly overflowing.
+/// Row `kind` mod 8 of `length` logits: plain (narrow, too, every other time), far from 0, far apart, masked, with NaN
+/// or +inf, of -inf only, subnormal, nearly overflowing.
 template <class T>
 std::vector<T> softmax_row(std::size_t length, std::size_t kind)
 {
     namespace sk = scaledot::kernel;
-    const auto drawn =
-        gaussian<T>(length, kind % 8 == 1 ? -5000 : 0, kind % 8 == 2 ? 300 : 3, static_cast<unsigned>(length + kind));
+    const double deviation = kind % 8 == 2 ? 300 : kind % 16 == 8 ? 1 : 3;
+    const auto drawn = gaussian<T>(length, kind % 8 == 1 ? -5000 : 0, deviation, static_cast<unsigned>(length + kind));
     std::vector<T> x(drawn.begin(), drawn.end());
     for (std::size_t i = 0; i < length; ++i) {
         if ((kind % 8 == 3 && i % 3 != 0) || kind % 8 == 5) {
@@ -46,6 +50,20 @@ bool equal_bits(const T* a, const T* b, std::size_t count)
     return std::memcmp(a, b, count * sizeof(T)) == 0;
 }
 
+/// `count` rows from x on.
+template <class T>
+scaledot::kernel::rows_of_logits<T> rows_of(const T* x, std::ptrdiff_t stride, std::size_t count, std::size_t length)
+{
+    return {x, x, stride, length, (std::uint32_t{1} << count) - 1};
+}
+
+template <class T>
+bool is_narrow(const std::vector<T>& x, const scaledot::kernel::exponent_scale<T>& scale)
+{
+    using narrow = scaledot::kernel::narrow_rows<softmax_arch, T>;
+    return narrow::exist && narrow(scale).contain(x.data(), x.size());
+}
+
 /// The results of one row by itself.
 template <class T>
 struct softmax_results {
@@ -54,15 +72,33 @@ struct softmax_results {
     T logsumexp;
 };
 
+/// Those of softmax_along, narrow or not.
+template <class T, class Temperature>
+softmax_results<T> softmax_of_any(const std::vector<T>& x, const Temperature& temperature)
+{
+    namespace sk = scaledot::kernel;
+    softmax_results<T> r{x, x, 0};
+    sk::softmax_along<softmax_arch, T, T> along({x.data(), x.size()}, temperature.scale);
+    along.probabilities(r.probabilities.data(), 0, {}, false);
+    along.logarithms(temperature, r.logarithms.data(), 0, false);
+    along.logsumexp(temperature.value, &r.logsumexp, 1);
+    return r;
+}
+
+/// Those of the kernel that its logits call for.
 template <class T, class Temperature>
 softmax_results<T> softmax_alone(const std::vector<T>& x, const Temperature& temperature)
 {
     namespace sk = scaledot::kernel;
+    if (!is_narrow(x, temperature.scale)) {
+        return softmax_of_any(x, temperature);
+    }
     softmax_results<T> r{x, x, 0};
-    sk::softmax_along<softmax_arch, T, T> along({x.data(), 0, 1, x.size()}, temperature.scale);
-    along.probabilities(r.probabilities.data(), 0, {}, false);
-    along.logarithms(temperature, r.logarithms.data(), 0, false);
-    along.logsumexp(temperature.value, &r.logsumexp, 1);
+    const sk::softmax_narrow<softmax_arch, T, T> narrow(temperature.scale);
+    const sk::rows_of_logits<T> row(x.data(), x.size());
+    narrow.probabilities(row, r.probabilities.data(), 0, {}, false);
+    narrow.logarithms(row, temperature, r.logarithms.data(), 0, false);
+    narrow.logsumexp(row, temperature.value, &r.logsumexp, 1);
     return r;
 }
 

@@ -9,10 +9,13 @@
 #include <scaledot/detail/softmax_tile.hpp>
 #include <scaledot/detail/view.hpp>
 #include <scaledot/executor.hpp>
+#include <scaledot/kernel/narrow_weights.hpp>
 #include <scaledot/kernel/softmax.hpp>
 #include <scaledot/kernel/softmax_lanes.hpp>
 #include <scaledot/kernel/softmax_limits.hpp>
 #include <scaledot/kernel/softmax_long.hpp>
+#include <scaledot/kernel/softmax_narrow.hpp>
+#include <scaledot/kernel/softmax_rows.hpp>
 #include <scaledot/kernel/stream.hpp>
 #include <scaledot/kernel/temperature.hpp>
 
@@ -110,11 +113,13 @@ template <class Arch, softmax_output Output, class S, class R, class Temperature
 class softmax_worker {
     using enum softmax_output;
     using T = arithmetic_t<S, R>;
+    using narrow = kernel::narrow_rows<Arch, T>;
+    using any_rows = kernel::softmax_along<Arch, T, S>;
     static constexpr std::size_t width = kernel::lanes<Arch, T>;
 
 public:
     softmax_worker(const softmax_layout<S, R>& layout, const Temperature& temperature)
-        : layout_(layout), temperature_(temperature)
+        : layout_(layout), temperature_(temperature), narrow_(temperature.scale)
     {
         const std::size_t length = std::max<std::size_t>(layout.length(), 1);
         constexpr std::size_t most = scratch_bytes / sizeof(T);
@@ -149,6 +154,7 @@ public:
             run_long(begin, end, scratch);
             return;
         }
+        bool expect_others = false;
         for (std::size_t i = begin; i < end; ++i) {
             const std::size_t line = i / per_line_;
             const std::size_t first = i % per_line_ * group_;
@@ -161,7 +167,7 @@ public:
                 run_short(x, y, rows, scratch);
             } else {
                 const bool another = i + 1 < end && first + 2 * rows <= layout_.rows_per_line();
-                run_along(x, another ? layout_.input(line, first + rows) : x, y, rows, scratch);
+                run_along(x, another ? layout_.input(line, first + rows) : x, y, rows, scratch, expect_others);
             }
         }
         if (streaming_) {
@@ -217,23 +223,73 @@ private:
         }
     }
 
-    void run_along(const S* x, const S* next, R* y, std::size_t rows, T* scratch) const
+    /// Narrow rows apart from others. `expect_others`: the group before had no narrow row. Then the largest logits are
+    /// looked at first, which are needed for others, and which most often tell that this one has none, either.
+    [[gnu::noinline]] void run_along(const S* x, const S* next, R* y, std::size_t count, T* scratch,
+                                     bool& expect_others) const
     {
-        kernel::softmax_along<Arch, T, S> group({x, layout_.input_stride(), rows, layout_.length(), next},
-                                                temperature_.scale);
-        if constexpr (Output == probabilities) {
-            kernel::kept_weights<T> kept;
-            if (scratch_) {
-                kept = {scratch, static_cast<std::ptrdiff_t>(layout_.length())};
-            } else if constexpr (std::is_same_v<R, T>) {
-                kept = {y, layout_.output_stride()};
+        const auto rows_at = [&](std::uint32_t places) {
+            return kernel::rows_of_logits<S>(x, next, layout_.input_stride(), layout_.length(), places);
+        };
+        std::uint32_t others = (std::uint32_t{1} << count) - 1;
+        if constexpr (narrow::exist) {
+            if (expect_others && count == width) {
+                any_rows group(rows_at(others), temperature_.scale);
+                if (group.all_beyond(narrow_.limit())) {
+                    run_any(group, y, scratch);
+                    return;
+                }
             }
-            group.probabilities(y, layout_.output_stride(), kept, streaming_);
+            std::uint32_t found = 0;
+            for (std::size_t row = 0; row < count; ++row) {
+                const S* const logits = x + static_cast<std::ptrdiff_t>(row) * layout_.input_stride();
+                found |= static_cast<std::uint32_t>(narrow_.contain(logits, layout_.length())) << row;
+            }
+            if (found != 0) {
+                run_narrow(rows_at(found), y, scratch);
+            }
+            expect_others = found == 0;
+            others &= ~found;
+        }
+        if (others != 0) {
+            any_rows group(rows_at(others), temperature_.scale);
+            run_any(group, y, scratch);
+        }
+    }
+
+    void run_narrow(const kernel::rows_of_logits<S>& rows, R* y, T* scratch) const
+    {
+        const kernel::softmax_narrow<Arch, T, S> group(temperature_.scale);
+        if constexpr (Output == probabilities) {
+            group.probabilities(rows, y, layout_.output_stride(), kept_weights(y, scratch), streaming_);
+        } else if constexpr (Output == logarithms) {
+            group.logarithms(rows, temperature_, y, layout_.output_stride(), streaming_);
+        } else {
+            group.logsumexp(rows, temperature_.value, y, layout_.output_stride());
+        }
+    }
+
+    void run_any(any_rows& group, R* y, T* scratch) const
+    {
+        if constexpr (Output == probabilities) {
+            group.probabilities(y, layout_.output_stride(), kept_weights(y, scratch), streaming_);
         } else if constexpr (Output == logarithms) {
             group.logarithms(temperature_, y, layout_.output_stride(), streaming_);
         } else {
             group.logsumexp(temperature_.value, y, layout_.output_stride());
         }
+    }
+
+    /// In scratch memory if there is some, else in y if that can hold them.
+    kernel::kept_weights<T> kept_weights(R* y, T* scratch) const
+    {
+        if (scratch_) {
+            return {scratch, static_cast<std::ptrdiff_t>(layout_.length())};
+        }
+        if constexpr (std::is_same_v<R, T>) {
+            return {y, layout_.output_stride()};
+        }
+        return {};
     }
 
     void run_short(const S* x, R* y, std::size_t rows, T* scratch) const
@@ -289,6 +345,7 @@ private:
 
     const softmax_layout<S, R>& layout_;
     const Temperature& temperature_;
+    narrow narrow_;
     std::size_t group_;
     std::size_t scratch_;
     std::size_t per_line_;

@@ -23,7 +23,7 @@ class softmax_lanes {
     using B = batch<Arch, T>;
 
 public:
-    softmax_lanes(const Column& column, std::size_t length, const exponent_scale<T>& scale)
+    [[gnu::always_inline]] softmax_lanes(const Column& column, std::size_t length, const exponent_scale<T>& scale)
         : column_(column), length_(length), scale_(scale)
     {
         const auto load = [&](std::size_t i) __attribute__((always_inline))
@@ -55,7 +55,8 @@ public:
     void logsumexp(double temperature, R* y, std::ptrdiff_t stride, std::size_t rows, Poisoned&& poisoned)
     {
         const auto sum = plain_ ? add<true>(weights_only) : add<false>(weights_only);
-        store_logsumexp<Arch, T>(y, stride, rows, maximum_, temperature, minus_logarithm(rows, sum));
+        const auto place = [&](std::size_t row) { return y + static_cast<std::ptrdiff_t>(row) * stride; };
+        store_logsumexp<Arch, T>(place, rows, maximum_, temperature, minus_logarithm(rows, sum));
         const auto poisoned_lanes = poison_of(maximum_, B(sum.high + sum.low));
         if (!xsimd::any(poisoned_lanes != typename weight_frame<B>::I(0))) {
             return;
@@ -63,7 +64,7 @@ public:
         const lane_array<Arch, bits_of<T>> poison(poisoned_lanes);
         for (std::size_t row = 0; row < rows; ++row) {
             if (poison[row] != 0) {
-                y[static_cast<std::ptrdiff_t>(row) * stride] = to_storage<R>(poisoned(row));
+                *place(row) = to_storage<R>(poisoned(row));
             }
         }
     }
@@ -72,7 +73,7 @@ private:
     static constexpr auto weights_only = [](std::size_t, const B&) {};
 
     template <bool Plain, class Keep>
-    pair<B> add(Keep&& keep)
+    [[gnu::always_inline]] pair<B> add(Keep&& keep)
     {
         const auto load = [&](std::size_t i) __attribute__((always_inline))
         {
@@ -82,7 +83,7 @@ private:
     }
 
     template <bool Plain>
-    void scale_weights()
+    [[gnu::always_inline]] void scale_weights()
     {
         const weigher<B, Plain> weigh(frame_, scale_);
         const auto sum = add<Plain>([&](std::size_t i, const B& w) __attribute__((always_inline)) {

@@ -9,9 +9,13 @@
 #include <scaledot/kernel/logarithm.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/softmax_limits.hpp>
+#include <scaledot/kernel/softmax_results.hpp>
+#include <scaledot/kernel/softmax_rows.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>
 #include <scaledot/kernel/weights.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -168,13 +172,15 @@ pair<batch<Arch, T>> minus_logarithms(std::size_t rows, const pair<batch<Arch, T
     return logarithms.negative();
 }
 
-/// One logsumexp a lane: maximum / T minus the negative logarithm. Rows without a distribution are the caller's.
-template <class Arch, class T, class R>
-void store_logsumexp(R* y, std::ptrdiff_t step, std::size_t rows, const batch<Arch, T>& maximum, double temperature,
+/// One logsumexp a lane, written to *place(lane): maximum / T minus the negative logarithm. Rows without a distribution
+/// are the caller's.
+template <class Arch, class T, class Place>
+void store_logsumexp(const Place& place, std::size_t rows, const batch<Arch, T>& maximum, double temperature,
                      const pair<batch<Arch, T>>& minus_logarithm)
 {
     const auto store = [&](std::size_t lane, auto value) {
-        y[static_cast<std::ptrdiff_t>(lane) * step] = to_storage<R>(static_cast<T>(value));
+        auto* const y = place(lane);
+        *y = to_storage<std::decay_t<decltype(*y)>>(static_cast<T>(value));
     };
     if (temperature == 1.0) {
         using B = batch<Arch, T>;
@@ -192,6 +198,75 @@ void store_logsumexp(R* y, std::ptrdiff_t step, std::size_t rows, const batch<Ar
     for (std::size_t lane = 0; lane < rows; ++lane) {
         const wide scaled = static_cast<wide>(maxima[lane]) / static_cast<wide>(temperature);
         store(lane, scaled - (static_cast<wide>(high[lane]) + static_cast<wide>(low[lane])));
+    }
+}
+
+/// minus_logarithms of rows that lie along the vectors, weighed by weigher_of(row).
+template <class Arch, class T, class S, class WeigherOf>
+pair<batch<Arch, T>> minus_logarithms_of_rows(const rows_of_logits<S>& rows, const pair<batch<Arch, T>>& sum,
+                                              const batch<Arch, T>& maximum, const weight<batch<Arch, T>>& largest,
+                                              const WeigherOf& weigher_of)
+{
+    using B = batch<Arch, T>;
+    const lane_array<Arch, T> maxima(maximum);
+    return minus_logarithms<Arch, T>(rows.count(), sum, largest, [&](const auto& wanted) {
+        const std::size_t vectors = (rows.length() + B::size - 1) / B::size;
+        lane_array<Arch, T> high{};
+        lane_array<Arch, T> low{};
+        for (std::size_t row = 0; row < rows.count(); ++row) {
+            if (wanted[row]) {
+                const S* const x = rows.row(row);
+                const auto load = [&](std::size_t i) {
+                    return load_partial<Arch, T>(x + i * B::size, std::min(B::size, rows.length() - i * B::size),
+                                                 maxima[row]); // which does not count
+                };
+                const auto others = reduce(add_others<B>(vectors, load, weigher_of(row), B(maxima[row])));
+                high[row] = others.high;
+                low[row] = others.low;
+            }
+        }
+        return pair<B>{high.vector(), low.vector()};
+    });
+}
+
+/// The logarithms of rows that lie along the vectors, NaN where they are poisoned.
+template <class Arch, class T, class S, class R, class Temperature>
+void store_logarithms(const rows_of_logits<S>& rows, const Temperature& temperature, const batch<Arch, T>& maximum,
+                      const pair<batch<Arch, T>>& minus_logarithm, const lane_array<Arch, bits_of<T>>& poison, R* y,
+                      std::ptrdiff_t stride, bool streaming)
+{
+    using B = batch<Arch, T>;
+    const lane_array<Arch, T> maxima(maximum);
+    const lane_array<Arch, T> high(minus_logarithm.high);
+    const lane_array<Arch, T> low(minus_logarithm.low);
+    for (std::size_t row = 0; row < rows.count(); ++row) {
+        R* const out = rows.at(y, stride, row);
+        if (poison[row] != 0) {
+            std::fill_n(out, rows.length(), to_storage<R>(quiet_nan<T>()));
+            continue;
+        }
+        const B maximum_of_row(maxima[row]);
+        const pair<B> of_row{B(high[row]), B(low[row])};
+        const S* const x = rows.row(row);
+        store_row<Arch, T>(
+            out, rows.length(), streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
+                return temperature.logarithm(load_logits<Arch, T>(x + i, count), maximum_of_row, of_row);
+            });
+    }
+}
+
+/// store_logsumexp of rows that lie along the vectors, what it is of poisoned ones among them.
+template <class Arch, class T, class S, class R>
+void store_logsumexps(const rows_of_logits<S>& rows, double temperature, const batch<Arch, T>& maximum,
+                      const pair<batch<Arch, T>>& minus_logarithm, const lane_array<Arch, bits_of<T>>& poison, R* y,
+                      std::ptrdiff_t stride)
+{
+    const auto place = [&](std::size_t row) { return rows.at(y, stride, row); };
+    store_logsumexp<Arch, T>(place, rows.count(), maximum, temperature, minus_logarithm);
+    for (std::size_t row = 0; row < rows.count(); ++row) {
+        if (poison[row] != 0) {
+            *place(row) = to_storage<R>(logsumexp_of_poisoned<T>(rows.row(row), rows.length(), 1));
+        }
     }
 }
 

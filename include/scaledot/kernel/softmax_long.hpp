@@ -5,17 +5,20 @@
 #define SCALEDOT_KERNEL_SOFTMAX_LONG_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/narrow_weights.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_limits.hpp>
 #include <scaledot/kernel/softmax_logarithms.hpp>
 #include <scaledot/kernel/softmax_results.hpp>
+#include <scaledot/kernel/softmax_rows.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>
 #include <scaledot/kernel/stream.hpp>
 #include <scaledot/kernel/weights.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -103,7 +106,7 @@ class softmax_long {
 
 public:
     softmax_long(std::size_t length, const Temperature& temperature, T* kept, bool streaming)
-        : length_(length), temperature_(temperature), kept_(kept), streaming_(streaming)
+        : length_(length), temperature_(temperature), narrow_(temperature.scale), kept_(kept), streaming_(streaming)
     {
     }
     ~softmax_long() { finish(); }
@@ -116,7 +119,8 @@ public:
     {
         const found_row found = begin(x, next);
         if constexpr (Output == softmax_output::logsumexp) {
-            store_logsumexp<Arch, T>(y, 1, 1, found.maximum, temperature_.value, minus_logarithm(x, found));
+            store_logsumexp<Arch, T>([&](std::size_t) { return y; }, 1, found.maximum, temperature_.value,
+                                     minus_logarithm(x, found));
             if (found.poisoned) {
                 *y = to_storage<R>(logsumexp_of_poisoned<T>(x, length_, 1));
             }
@@ -142,82 +146,114 @@ private:
     };
 
     struct found_row {
+        bool narrow;
         B maximum;
         weight_frame<B> frame;
         pair<T> sum;
         bool poisoned;
     };
 
-    template <class E>
-    [[gnu::always_inline]] static B load_some(const E* x, std::size_t count)
-    {
-        return count == width ? load_vector<Arch, T>(x) : load_partial<Arch, T>(x, count, to_arithmetic<T>(x[0]));
-    }
-
     found_row begin(const S* x, const S* next)
     {
+        const found_row found = find(x, next);
+        waiting_.exists = false;
+        return found;
+    }
+
+    found_row find(const S* x, const S* next)
+    {
+        found_row found;
+        found.narrow = false;
+        if constexpr (narrow_rows<Arch, T>::exist && Output == softmax_output::probabilities) {
+            if (kept_ && narrow_.contain(x, length_)) {
+                add_narrow(x, next, found);
+                return found;
+            }
+        }
         const std::size_t whole = length_ / width;
         auto range = find_range<B>(
             whole, [&](std::size_t i) __attribute__((always_inline)) { return load_vector<Arch, T>(x + i * width); });
         if (const std::size_t rest = length_ % width) {
-            const B last = load_some(x + whole * width, rest);
+            const B last = load_logits<Arch, T>(x + whole * width, rest);
             range.add({last, last});
         }
-        found_row found;
-        found.maximum = B(largest_lane(range.maximum));
-        found.frame = frame_of(found.maximum, B(lowest_lane(range.lowest)), temperature_.scale);
-        const bool plain = xsimd::all(found.frame.plain == B(1));
-        const auto add_beside = [&](const auto& value) { return add<true>(x, next, found.frame, value); };
-        const auto add_alone = [&] {
-            finish();
-            const auto none = [](std::size_t, std::size_t) { return B(0); };
-            return plain ? add<true>(x, next, found.frame, none) : add<false>(x, next, found.frame, none);
-        };
-        pair<B> sum;
-        if constexpr (Output == softmax_output::probabilities) {
-            const bool beside = plain && waiting_.exists && kept_ && xsimd::all(waiting_.frame.plain == B(1));
-            sum = beside ? add_beside(shares<true>()) : add_alone();
-        } else if constexpr (Output == softmax_output::logarithms) {
-            sum = plain && waiting_.exists ? add_beside(logarithms_of_waiting()) : add_alone();
-        } else {
-            sum = add_alone();
+        const T largest = largest_lane(range.maximum);
+        const T lowest = lowest_lane(range.lowest);
+        found.maximum = B(largest);
+        if constexpr (narrow_rows<Arch, T>::exist && Output != softmax_output::probabilities) {
+            if (narrow_.contain_between(lowest, largest, length_)) {
+                add_narrow(x, next, found);
+                return found;
+            }
         }
-        waiting_.exists = false;
-        found.sum = reduce(sum);
+        found.frame = frame_of(found.maximum, B(lowest), temperature_.scale);
+        if (xsimd::all(found.frame.plain == B(1))) {
+            found.sum = reduce(add_beside<weight_sum<B>>(x, next, weigher<B, true>(found.frame, temperature_.scale)));
+        } else {
+            finish();
+            const weigher<B, false> weigh(found.frame, temperature_.scale);
+            found.sum = reduce(add<weight_sum<B>>(x, next, weigh, nothing));
+        }
         found.poisoned = xsimd::any(poison_of(found.maximum, B(found.sum.high + found.sum.low)) != I(0));
         return found;
     }
 
+    void add_narrow(const S* x, const S* next, found_row& found)
+    {
+        found.narrow = true;
+        found.frame.plain = B(1); // shares are computed like those of plain rows
+        std::array<pair<B>, width> sums;
+        sums.fill({B(1), B(0)});
+        sums[0] = add_beside<narrow_weight_sum<B>>(x, next, narrow_weigher<B>(temperature_.scale));
+        const auto totals = narrow_totals<Arch, T>(sums);
+        found.sum = {totals.high.get(0), totals.low.get(0)};
+        found.poisoned = xsimd::any(poison_of(totals.high, totals.high) != I(0));
+    }
+
+    static constexpr auto nothing = [](std::size_t, std::size_t) { return B(0); };
+
+    /// Adds up a row beside the waiting one, if that can be written so, else after it.
+    template <class Sum, class Weigh>
+    pair<B> add_beside(const S* x, const S* next, const Weigh& weigh)
+    {
+        if constexpr (Output == softmax_output::probabilities) {
+            if (waiting_.exists && kept_ && xsimd::all(waiting_.frame.plain == B(1))) {
+                return add<Sum>(x, next, weigh, shares<true>());
+            }
+        } else if constexpr (Output == softmax_output::logarithms) {
+            if (waiting_.exists) {
+                return add<Sum>(x, next, weigh, logarithms_of_waiting());
+            }
+        }
+        finish();
+        return add<Sum>(x, next, weigh, nothing);
+    }
+
     /// Sums the weights of a row and keeps them, and writes the waiting row.
-    template <bool Plain, class Value>
-    pair<B> add(const S* x, const S* next, const weight_frame<B>& frame, const Value& value)
+    template <class Sum, class Weigh, class Value>
+    pair<B> add(const S* x, const S* next, const Weigh& weigh, const Value& value)
     {
         row_writer<Arch, T, R, Value> beside(waiting_.y, waiting_.exists ? length_ : 0, streaming_, value);
         T* const kept = Output == softmax_output::probabilities ? kept_ : nullptr;
-        const weigher<B, Plain> weigh(frame, temperature_.scale);
-        const auto load = [&](std::size_t i) __attribute__((always_inline))
-        {
-            __builtin_prefetch(next + i * width, 0, 2);
-            return load_vector<Arch, T>(x + i * width);
-        };
         const std::size_t whole = length_ / width;
-        auto sum = add_weights<B>(
-            whole, load, weigh, [&](std::size_t i, const B& w) __attribute__((always_inline)) {
-                beside.step(i);
-                if (kept) {
-                    w.store_unaligned(kept + i * width);
-                }
-            });
-        beside.finish(whole);
-        if (const std::size_t rest = length_ % width) {
-            weight<B> w = weigh(load_some(x + whole * width, rest));
-            w.power = first_lanes(w.power, rest);
-            weight_sum<B> last;
-            last.add(w);
-            kernel::add(sum, last.total());
-            if (kept) {
-                store_partial<Arch, T>(kept + whole * width, rest, w.value());
+        const auto ask = [&](std::size_t i) __attribute__((always_inline))
+        {
+            __builtin_prefetch(next + i, 0, 2);
+        };
+        const auto keep = [&](std::size_t i, std::size_t count, const B& w) __attribute__((always_inline))
+        {
+            if (count == width) {
+                beside.step(i / width);
+            } else {
+                beside.finish(whole); // before a weight of this row takes the place of one of that
             }
+            if (kept) {
+                store_some<Arch, T>(kept + i, count, w);
+            }
+        };
+        const auto sum = kernel::add_row<Arch, T, Sum>(x, length_, weigh, ask, keep);
+        if (length_ % width == 0) {
+            beside.finish(whole);
         }
         return sum;
     }
@@ -228,7 +264,7 @@ private:
         return [ factor = scaled_inverse<B, Plain>(waiting_.factor), kept = kept_ ](std::size_t i, std::size_t count)
             __attribute__((always_inline))
         {
-            return factor.times(load_some(kept + i, count));
+            return factor.times(load_logits<Arch, T>(kept + i, count));
         };
     }
 
@@ -240,7 +276,7 @@ private:
             weigh = weigher<B, Plain>(waiting_.frame, temperature_.scale), x = waiting_.x
         ](std::size_t i, std::size_t count) __attribute__((always_inline))
         {
-            return factor.times(weigh(load_some(x + i, count)).value());
+            return factor.times(weigh(load_logits<Arch, T>(x + i, count)).value());
         };
     }
 
@@ -250,7 +286,7 @@ private:
             &temperature = temperature_, maximum = waiting_.maximum, minus_logarithm = waiting_.factor, x = waiting_.x
         ](std::size_t i, std::size_t count) __attribute__((always_inline))
         {
-            return temperature.logarithm(load_some(x + i, count), maximum, minus_logarithm);
+            return temperature.logarithm(load_logits<Arch, T>(x + i, count), maximum, minus_logarithm);
         };
     }
 
@@ -278,21 +314,24 @@ private:
 
     pair<B> minus_logarithm(const S* x, const found_row& found) const
     {
-        const weigher<B, false> weigh(found.frame, temperature_.scale);
-        const auto logarithm =
-            minus_logarithms<Arch, T>(1, {B(found.sum.high), B(found.sum.low)}, weigh(found.maximum), [&](const auto&) {
-                const auto load = [&](std::size_t i) {
-                    return load_partial<Arch, T>(x + i * width, std::min(width, length_ - i * width),
-                                                 negative_infinity<T>);
-                };
-                const auto sum = reduce(add_others<B>((length_ + width - 1) / width, load, weigh, found.maximum));
-                return pair<B>{B(sum.high), B(sum.low)};
-            });
-        return {B(logarithm.high.get(0)), B(logarithm.low.get(0))};
+        const auto weighed_by = [&](const auto& weigh) {
+            const pair<B> sum{B(found.sum.high), B(found.sum.low)};
+            const auto logarithm =
+                minus_logarithms_of_rows<Arch, T>(rows_of_logits<S>(x, length_), sum, found.maximum,
+                                                  weigh(found.maximum), [&](std::size_t) { return weigh; });
+            return pair<B>{B(logarithm.high.get(0)), B(logarithm.low.get(0))};
+        };
+        if constexpr (narrow_rows<Arch, T>::exist) {
+            if (found.narrow) {
+                return weighed_by(narrow_weigher<B>(temperature_.scale));
+            }
+        }
+        return weighed_by(weigher<B, false>(found.frame, temperature_.scale));
     }
 
     std::size_t length_;
     const Temperature& temperature_;
+    narrow_rows<Arch, T> narrow_;
     T* kept_;
     bool streaming_;
     waiting_row waiting_{};

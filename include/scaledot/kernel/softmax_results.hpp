@@ -44,6 +44,18 @@ template <class T, class A>
     return smaller(a, b);
 }
 
+/// x * (high + low), rounded once.
+template <class B>
+[[gnu::always_inline]] inline B product_with_pair(const B& x, const B& high, const B& low)
+{
+    if constexpr (fused<B>) {
+        return multiply_add(x, high, barrier(B(x * low)));
+    } else {
+        const auto product = two_product(x, high);
+        return product.high + barrier(B(product.low + x * low));
+    }
+}
+
 /// weight * inverse, rounded once, and no more than 1. In rows that are not plain, results are kept off the subnormal
 /// numbers by a factor of 2^60 until the end: there low parts would be rounded, or lost where -ffast-math makes the
 /// processor flush them.
@@ -57,14 +69,7 @@ public:
 
     [[gnu::always_inline]] B times(const B& weight) const
     {
-        B share;
-        if constexpr (fused<B>) {
-            share = multiply_add(weight, high_, barrier(B(weight * low_)));
-        } else {
-            const auto product = two_product(weight, high_);
-            share = product.high + barrier(B(product.low + weight * low_));
-        }
-        share = smaller_positive(share, B(scale));
+        const B share = smaller_positive(product_with_pair(weight, high_, low_), B(scale));
         if constexpr (Plain) {
             return share;
         } else {

@@ -8,6 +8,7 @@
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/softmax_rows.hpp>
 #include <scaledot/kernel/unroll.hpp>
 #include <scaledot/kernel/weights.hpp>
 
@@ -102,13 +103,33 @@ template <class B, class Load>
     return ranges[0];
 }
 
+/// The largest of a row of logits that lies along the vectors, in each lane.
+template <class Arch, class T, class S>
+[[gnu::always_inline]] inline batch<Arch, T> largest_logits(const S* x, std::size_t length)
+{
+    using B = batch<Arch, T>;
+    constexpr std::size_t chains = 4;
+    std::array<B, chains> largest;
+    largest.fill(B(negative_infinity<T>));
+    std::size_t i = 0;
+    for (; i + chains * B::size <= length; i += chains * B::size) {
+        unroll<chains>([&](auto chain) __attribute__((always_inline)) {
+            largest[chain] = larger(largest[chain], load_vector<Arch, T>(x + i + chain * B::size));
+        });
+    }
+    for (; i < length; i += B::size) {
+        largest[0] = larger(largest[0], load_logits<Arch, T>(x + i, std::min(B::size, length - i)));
+    }
+    return larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
+}
+
 /// The sums of the weights of load(0) ... load(count - 1), lane by lane. Each is shown to keep(i, weight).
-template <class B, class Load, class Weigh, class Keep>
+template <class B, class Sum = weight_sum<B>, class Load, class Weigh, class Keep>
 [[gnu::always_inline]] inline pair<B> add_weights(std::size_t count, Load&& load, const Weigh& weigh, Keep&& keep)
 {
     const auto part = [&](std::size_t begin, std::size_t end) __attribute__((always_inline))
     {
-        weight_sum<B> sum;
+        Sum sum;
         for (std::size_t i = begin; i < end; ++i) {
             const weight<B> w = weigh(load(i));
             sum.add(w);
@@ -116,7 +137,7 @@ template <class B, class Load, class Weigh, class Keep>
         }
         return sum.total();
     };
-    constexpr std::size_t most = weight_sum<B>::most;
+    constexpr std::size_t most = Sum::most;
     pair<B> total = part(0, std::min(count, most));
     for (std::size_t i = most; i < count; i += most) {
         add(total, part(i, std::min(count, i + most)));
@@ -124,7 +145,35 @@ template <class B, class Load, class Weigh, class Keep>
     return total;
 }
 
-/// The same without what equals the maximum. The rest may be tiny, so powers and excesses are added one by one.
+/// The same of a row of logits that lies along the vectors, asked for by ask(i) before those from i on are read.
+/// Weights are shown to keep(i, count, weights), the last vector's only as far as the row goes.
+template <class Arch, class T, class Sum, class S, class Weigh, class Ask, class Keep>
+[[gnu::always_inline]] inline pair<batch<Arch, T>> add_row(const S* x, std::size_t length, const Weigh& weigh,
+                                                           Ask&& ask, Keep&& keep)
+{
+    using B = batch<Arch, T>;
+    constexpr std::size_t width = lanes<Arch, T>;
+    const std::size_t whole = length / width;
+    auto sum = add_weights<B, Sum>(
+        whole,
+        [&](std::size_t i) __attribute__((always_inline)) {
+            ask(i * width);
+            return load_vector<Arch, T>(x + i * width);
+        },
+        weigh, [&](std::size_t i, const B& w) __attribute__((always_inline)) { keep(i * width, width, w); });
+    if (const std::size_t rest = length % width) {
+        weight<B> w = weigh(load_logits<Arch, T>(x + whole * width, rest));
+        w.power = first_lanes(w.power, rest);
+        Sum last;
+        last.add(w);
+        add(sum, last.total());
+        keep(whole * width, rest, w.value());
+    }
+    return sum;
+}
+
+/// The sums of add_weights without what equals the maximum. The rest may be tiny, so powers and excesses are added one
+/// by one.
 template <class B, class Load, class Weigh>
 pair<B> add_others(std::size_t count, Load&& load, Weigh&& weigh, const B& maximum)
 {

@@ -79,7 +79,7 @@ alignas(64) inline constexpr auto narrow_table = [] {
 
 /// narrow_powers[16 n mod 16] / 128 * 2^floor(n) of n in sixteenths, which are the low bits of index.
 template <class B, class I>
-[[gnu::always_inline]] inline B narrow_power(const I& index, const B& n)
+[[gnu::always_inline]] inline B narrow_power(const I& index, [[maybe_unused]] const B& n)
 {
     using T = typename B::value_type;
 #if defined(__AVX512F__)

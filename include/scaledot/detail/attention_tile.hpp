@@ -6,6 +6,7 @@
 
 #include <scaledot/detail/attention_problem.hpp>
 #include <scaledot/detail/config.hpp>
+#include <scaledot/detail/group_weights.hpp>
 #include <scaledot/detail/partial_rows.hpp>
 #include <scaledot/detail/score_tile.hpp>
 #include <scaledot/detail/scratch.hpp>
@@ -13,9 +14,6 @@
 #include <scaledot/kernel/partial.hpp>
 #include <scaledot/kernel/prefetch.hpp>
 #include <scaledot/kernel/products.hpp>
-#include <scaledot/kernel/score_sums.hpp>
-#include <scaledot/kernel/scores.hpp>
-#include <scaledot/kernel/shuffle.hpp>
 
 #include <algorithm>
 #include <array>
@@ -40,9 +38,7 @@ public:
     attention_worker(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, head_view<const V> v,
                      bool with_values, bool with_statistics, scratch& memory)
         : plan_(plan), scores_(plan, q, k, memory), v_(v), value_size_(with_values ? v.size() : 0),
-          value_vectors_(value_size_ / lanes + (value_size_ % lanes != 0 ? 1 : 0)), with_statistics_(with_statistics),
-          sums_(memory.take<T>(run_rows<Arch, T>, lanes)),
-          observed_(with_statistics ? memory.take<kernel::score_sums<Arch, T>>(run_rows<Arch, T>, 1) : nullptr),
+          value_vectors_(value_size_ / lanes + (value_size_ % lanes != 0 ? 1 : 0)), weights_(with_statistics, memory),
           values_(must_pack_values() ? memory.take<value_element>(kernel::steps_of<value_step>(kernel::block_keys),
                                                                   padded_value_size())
                                      : nullptr)
@@ -82,10 +78,7 @@ public:
         if (carefully) {
             chunk.clear_output(0, rows());
         }
-        std::fill_n(sums_, rows() * lanes, T(0));
-        if (with_statistics_) {
-            std::fill_n(observed_, rows(), kernel::score_sums<Arch, T>{});
-        }
+        weights_.start(rows());
         const std::size_t begin = chunk_index * kernel::chunk_keys;
         const std::size_t end = std::min(begin + kernel::chunk_keys, plan_.valid_keys(scores_.entry()));
         for (std::size_t first = begin; first < end; first += kernel::block_keys) {
@@ -96,15 +89,11 @@ public:
                 chunk.clear_output(row, std::min(tile::rows, rows() - row));
             }
         }
-        for (std::size_t r = 0; with_statistics_ && r < rows(); ++r) {
-            kernel::merge(*chunk.row(r).statistics, observed_[r].statistics(scores_.factor(), *chunk.row(r).maximum));
-        }
-        kernel::close_rows<Arch>(sums_, rows(), chunk.maxima(), chunk.sums());
+        weights_.finish(rows(), scores_.factor(), chunk);
     }
 
 private:
     static constexpr std::size_t tiles = group_rows<Arch, T> / tile::rows;
-    static_assert(run_rows<Arch, T> % lanes == 0); // sums of rows are added up in whole vectors
 
     /// Values can be widened as they are read, which pays where few rows read them.
     static constexpr bool widens_values = value_step::depth == 1 && !std::is_same_v<V, T>;
@@ -249,102 +238,28 @@ private:
     void weigh(std::size_t row, std::size_t count, const group_tiles& group, const block& b,
                const partial_rows<T>& chunk, bool carefully)
     {
-        maxima_.fill(kernel::negative_infinity<T>); // also of rows past the last one
-        largest_.fill(kernel::negative_infinity<T>);
+        weights_.clear();
         const T factor = scores_.factor();
         for (std::size_t t = 0; t < group.count; ++t) {
-            const key_range seen = group.seen[t];
+            const key_range& seen = group.seen[t];
             if (seen.first < seen.last) {
-                scores_.transform(row + t * tile::rows, t * tile::rows, group.rows[t], b.first, seen);
-                look_at_scores(t * tile::rows, group.rows[t], seen, carefully);
+                const std::size_t first = t * tile::rows;
+                scores_.transform(row + first, first, group.rows[t], b.first, seen);
+                for (std::size_t slot = first; slot < first + group.rows[t]; ++slot) {
+                    weights_.look_at(slot, scores_.scores(slot) + seen.first, seen.last - seen.first, carefully);
+                }
             }
         }
-        for (std::size_t slot = 0; !with_statistics_ && slot < count; slot += lanes) {
-            kernel::largest_of_rows<Arch>(largest_.data() + slot * lanes).store_unaligned(maxima_.data() + slot);
-        }
-        T* const references = chunk.row(row).maximum;
-        if (with_statistics_) {
-            std::copy_n(references, count, before_.begin());
-        }
-        kernel::raise_references<Arch>(references, maxima_.data(), factor, count, kept_.data());
+        weights_.raise(row, count, factor, chunk);
         for (std::size_t slot = 0; slot < count; ++slot) {
             const key_range& seen = group.seen[slot / tile::rows];
-            using sum = typename value_step::sum;
-            T* const sums = sums_ + (row + slot) * lanes;
-            const sum before = sum::load_aligned(sums) * sum(kept_[slot]);
             const std::size_t width = seen.first < seen.last ? seen.last - seen.first : 0;
             T* const scores = scores_.scores(slot) + seen.first;
-            if (with_statistics_ && width > 0) {
-                observe(row, slot, scores, width, factor, chunk, before).store_aligned(sums);
-            } else {
-                weigh_row(scores, width, factor, references[slot], before).store_aligned(sums);
-            }
+            weights_.weigh(row, slot, scores, width, factor, chunk);
             if (carefully) {
                 value_step::scale_weights(reinterpret_cast<value_element*>(scores), width, careful_scale());
             }
         }
-    }
-
-    /// Takes from the scores of `count` rows what weigh has to know before it turns them into weights.
-    void look_at_scores(std::size_t first, std::size_t count, const key_range& seen, bool carefully)
-    {
-        const std::size_t width = seen.last - seen.first;
-        for (std::size_t slot = first; slot < first + count; ++slot) {
-            const T* const scores = scores_.scores(slot) + seen.first;
-            if (carefully) {
-                std::transform(scores, scores + width, excluded_[slot].begin(),
-                               [](T score) { return kernel::is_negative_infinity_bits(score); });
-            }
-            if (with_statistics_) {
-                const auto extremes = kernel::extremes_of<Arch>(scores, width);
-                maxima_[slot] = extremes.largest;
-                minima_[slot] = extremes.smallest;
-            } else {
-                kernel::largest_scores<Arch>(scores, width).store_aligned(largest_.data() + slot * lanes);
-            }
-        }
-    }
-
-    typename value_step::sum weigh_row(T* scores, std::size_t width, T factor, T reference,
-                                       const typename value_step::sum& before) const
-    {
-        if (kernel::rounds_coarsely(reference)) {
-            kernel::scale_row<Arch>(scores, width, factor);
-            factor = 1;
-        }
-        return kernel::weigh_row<value_step>(scores, width, factor, reference, before);
-    }
-
-    /// weigh_row that takes the scores into the statistics of the row as well.
-    typename value_step::sum observe(std::size_t row, std::size_t slot, T* scores, std::size_t width, T factor,
-                                     const partial_rows<T>& chunk, const typename value_step::sum& before)
-    {
-        using bound = kernel::summable_scores<T>;
-        const T reference = *chunk.row(row + slot).maximum;
-        kernel::score_sums<Arch, T>& sums = observed_[row + slot];
-        const bool all_visible = !kernel::is_negative_infinity_bits(minima_[slot]);
-        const T smallest = all_visible ? minima_[slot] : kernel::smallest_visible<Arch>(scores, width);
-        const bool holds_reference = factor * maxima_[slot] == reference;
-        const bool summable = !kernel::has_nan_bits(reference) && std::abs(reference) <= bound::highest &&
-                              factor * smallest >= bound::lowest && factor <= bound::largest_factor &&
-                              factor * bound::largest_factor >= T(1) && (holds_reference || sums.count > 0);
-        if (!summable) {
-            kernel::score_statistics& statistics = *chunk.row(row + slot).statistics;
-            kernel::merge(statistics, sums.statistics(factor, before_[slot]));
-            sums = {};
-            kernel::merge(statistics, kernel::statistics_of_scaled_block<Arch>(scores, width, factor));
-            return weigh_row(scores, width, factor, reference, before);
-        }
-        sums.raise(reference - before_[slot], kept_[slot]);
-        const kernel::block_extent<T> extent{maxima_[slot], smallest};
-        const auto weigh = [&]<bool AllVisible, bool HoldsReference>() {
-            return kernel::weigh_row_into<value_step, AllVisible, HoldsReference>(sums, scores, width, factor,
-                                                                                  reference, extent, before);
-        };
-        if (holds_reference) {
-            return all_visible ? weigh.template operator()<true, true>() : weigh.template operator()<false, true>();
-        }
-        return all_visible ? weigh.template operator()<true, false>() : weigh.template operator()<false, false>();
     }
 
     /// Adds the weighted values to the rows of one tile.
@@ -373,13 +288,13 @@ private:
             T* output = chunk.row(row + slot).output;
             if (!carefully) {
                 kernel::value_rows<Step, rows>(weights(slot, seen), kernel::block_keys, values, b.value_stride, steps,
-                                               fresh ? nullptr : kept_.data() + slot, value_vectors_, output,
+                                               fresh ? nullptr : weights_.kept(slot), value_vectors_, output,
                                                padded_value_size());
                 return;
             }
             for (std::size_t i = 0; i < rows; ++i) {
-                kernel::value_row_selected<Step>(weights(slot + i, seen), excluded_[slot + i].data(), values,
-                                                 b.value_stride, steps, kept_[slot + i], value_vectors_,
+                kernel::value_row_selected<Step>(weights(slot + i, seen), weights_.excluded(slot + i), values,
+                                                 b.value_stride, steps, *weights_.kept(slot + i), value_vectors_,
                                                  output + i * padded_value_size());
             }
         });
@@ -392,26 +307,17 @@ private:
 
     /// Of each argument, between two tiles: a head of as many keys as queries is there before its turn.
     static constexpr std::size_t lines_at_once = 16;
-    static constexpr std::size_t padded_group = (group_rows<Arch, T> + lanes - 1) / lanes * lanes;
 
     const attention_plan& plan_;
     score_tile<Arch, T, Q, K> scores_;
     head_view<const V> v_;
     std::size_t value_size_;
     std::size_t value_vectors_;
-    bool with_statistics_;
-    T* sums_;
-    kernel::score_sums<Arch, T>* observed_; ///< of the scores of the chunk so far
+    group_weights<Arch, T, value_step> weights_;
     value_element* values_;
     kernel::prefetch_queue<Q, K, V> upcoming_;
     std::array<bool, run_rows<Arch, T> / tile::rows>
         has_output_; ///< of each tile: whether keys of the chunk were added
-    alignas(kernel::alignment_of<Arch>) std::array<T, padded_group * lanes> largest_; ///< scores in each lane
-    std::array<T, padded_group> maxima_;
-    std::array<T, padded_group> minima_;
-    std::array<T, padded_group> before_; ///< references before they were raised
-    std::array<T, padded_group> kept_;
-    std::array<std::array<bool, kernel::block_keys>, group_rows<Arch, T>> excluded_;
 };
 
 } // namespace scaledot::inline SCALEDOT_BUILD::detail

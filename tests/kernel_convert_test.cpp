@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <scaledot/kernel/convert.hpp>
 
+#include "support/bits.hpp"
+
 #include <scaledot/kernel/simd.hpp>
 
 #include <doctest/doctest.h>
@@ -16,6 +18,7 @@
 
 namespace sd = scaledot;
 using namespace scaledot::kernel;
+using test_support::is_nan_of;
 
 namespace {
 
@@ -49,13 +52,6 @@ auto raw(T x)
 {
     return std::bit_cast<std::conditional_t<sizeof(T) == 8, std::uint64_t,
                                             std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>>(x);
-}
-
-template <class T>
-bool is_nan_of(T x)
-{
-    const auto bits = std::bit_cast<std::uint64_t>(to_arithmetic<double>(x)); // -ffast-math compares no NaN
-    return (bits & 0x7fffffffffffffffu) > 0x7ff0000000000000u;
 }
 
 } // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <scaledot/kernel/exp.hpp>
 
+#include "support/bits.hpp"
 #include "support/mpfr_number.hpp"
 
 #include <doctest/doctest.h>
@@ -17,9 +18,7 @@
 
 namespace sd = scaledot;
 using namespace scaledot::kernel;
-using test_support::error_in_ulp;
-using test_support::mpfr_number;
-using test_support::smallest_normal;
+using namespace test_support;
 using arch = sd::native_architecture;
 
 namespace {
@@ -46,12 +45,6 @@ template <class T>
 T tanh_of(T x)
 {
     return in_all_lanes<T>([&] { return hyperbolic_tangent(batch<arch, T>(x)); });
-}
-
-template <class T>
-bool is_nan_of(T x)
-{
-    return (std::bit_cast<bits_of<T>>(x) & std::numeric_limits<bits_of<T>>::max()) > exponent_mask<T>;
 }
 
 /// Arguments <= 0 from next to zero to where exp vanishes, many of them at ties of the reduction.

@@ -2,6 +2,7 @@
 #include <scaledot/kernel/narrow_weights.hpp>
 
 #include "support/mpfr_number.hpp"
+#include "support/weights.hpp"
 
 #include <doctest/doctest.h>
 
@@ -17,13 +18,10 @@
 
 namespace sd = scaledot;
 using namespace scaledot::kernel;
-using test_support::mpfr_number;
+using namespace test_support;
 using arch = sd::native_architecture;
 
 namespace {
-
-template <class T>
-constexpr double half_ulp = static_cast<double>(std::numeric_limits<T>::epsilon()) / 2;
 
 constexpr double ln2 = 0.693147180559945309417;
 
@@ -37,12 +35,6 @@ template <class T>
 mpfr_number common_exponent()
 {
     return mpfr_number(static_cast<double>(narrow_constants<T>::offsets[0])) + log2_of(narrow_powers[0] / 128.0);
-}
-
-template <class T>
-mpfr_number number_of(const weight<T>& w)
-{
-    return mpfr_number(static_cast<double>(w.power)) * (mpfr_number(1) + mpfr_number(static_cast<double>(w.excess)));
 }
 
 template <class T>
@@ -64,13 +56,6 @@ std::array<weight<T>, lanes<arch, T>> weights_of(const batch<arch, T>& x, const 
         all[i] = {powers[i], excesses[i]};
     }
     return all;
-}
-
-/// Relative error, in half units in the last place of a power of two.
-template <class T>
-double relative_error(const mpfr_number& value, const mpfr_number& exact)
-{
-    return (abs(value - exact) / exact).to_double() / half_ulp<T>;
 }
 
 template <class T>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <scaledot/kernel/scores.hpp>
 
+#include <scaledot/kernel/largest.hpp>
 #include <scaledot/kernel/step.hpp>
 
 #include "support/attention_cases.hpp"
@@ -186,31 +187,6 @@ TEST_CASE_TEMPLATE("restrict_row: keeps [first, last), also where that lies outs
     }
 }
 
-TEST_CASE_TEMPLATE(
-    "largest_scores: wherever it stands, also the lowest number or an infinity; -inf for excluded scores", T, float,
-    double)
-{
-    constexpr std::size_t lanes = kernel::lanes<arch, T>;
-    for (const std::size_t count : std::initializer_list<std::size_t>{0, lanes, 2 * lanes, 5 * lanes}) {
-        std::vector<T> scores(count + lanes, infinity_of<T>()); // what lies past the end is not looked at
-        std::fill_n(scores.begin(), count, minus_infinity_of<T>());
-        CHECK(is_minus_infinity(kernel::largest_lane(kernel::largest_scores<arch>(scores.data(), count))));
-        for (std::size_t i = 0; i < count; ++i) {
-            for (const T others : {minus_infinity_of<T>(), std::numeric_limits<T>::lowest(), T(-2)}) {
-                for (const T largest : {std::numeric_limits<T>::lowest(), T(-2), T(0), infinity_of<T>()}) {
-                    if (others > largest) {
-                        continue;
-                    }
-                    std::fill_n(scores.begin(), count, others);
-                    scores[i] = largest;
-                    const T found = kernel::largest_lane(kernel::largest_scores<arch>(scores.data(), count));
-                    CHECK(bits(found) == bits(largest));
-                }
-            }
-        }
-    }
-}
-
 TEST_CASE_TEMPLATE("finite_reference: -inf becomes 0, everything else stays, bit for bit", T, float, double)
 {
     using B = kernel::batch<arch, T>;
@@ -371,7 +347,7 @@ TEST_CASE_TEMPLATE("weigh_row: weights exp(factor * score - reference), +0 for e
                 auto scores = numbers<T>(count, 1, deviation);
                 scores[1] = scores[count - 1] = minus_infinity_of<T>();
                 // Never below the largest product: a reference that earlier keys have raised may be above.
-                const T largest = kernel::largest_lane(kernel::largest_scores<arch>(scores.data(), count));
+                const T largest = kernel::largest_lane(kernel::largest_in_lanes<arch, T>(scores.data(), count));
                 for (const T reference : {T(factor * largest), T(factor * std::abs(largest) + T(0.7))}) {
                     const auto result = weigh<Step>(scores, factor, reference, T(0.25));
                     std::vector<T> sums(lanes, T(0.25));

@@ -30,12 +30,6 @@ std::vector<T> narrow_row(std::size_t length, std::size_t seed)
     return {drawn.begin(), drawn.end()};
 }
 
-template <class T>
-bool is_nan_of(T x)
-{
-    return (std::bit_cast<bits_of<T>>(x) & std::numeric_limits<bits_of<T>>::max()) > exponent_mask<T>;
-}
-
 } // namespace
 
 TEST_CASE_TEMPLATE(
@@ -44,7 +38,7 @@ TEST_CASE_TEMPLATE(
 {
     if constexpr (narrow_rows<arch, T>::exist) {
         const exponent_scale<T> scale(1.0);
-        const softmax_narrow<arch, T, T> narrow(scale);
+        const softmax_narrow<arch, T, T, T> narrow(scale);
         const std::size_t width = lanes<arch, T>;
         for (std::size_t length = 2; length <= 300; length += length < 2 * width + 2 ? 1 : 13) {
             const std::size_t step = length + 3;
@@ -57,33 +51,33 @@ TEST_CASE_TEMPLATE(
             const auto stride = static_cast<std::ptrdiff_t>(step);
             const std::uint32_t all = (std::uint32_t{1} << width) - 1;
             for (const std::uint32_t places : {all, all & 0xaaaau, std::uint32_t{1} << (width - 1)}) {
-                const rows_of_logits<T> rows(x.data(), x.data(), stride, length, places);
                 std::vector<T> kept(x.size());
-                std::vector<T> computed_twice(x.size(), T(7));
-                std::vector<T> with_scratch = computed_twice;
-                std::vector<T> streamed = computed_twice;
-                std::vector<T> in_place = computed_twice;
-                std::vector<T> logarithms = computed_twice;
+                std::vector<T> with_scratch(x.size(), T(7));
+                std::vector<T> streamed = with_scratch;
+                std::vector<T> in_place = with_scratch;
+                std::vector<T> logarithms = with_scratch;
                 std::vector<T> sums(width, T(7));
                 const unit_temperature<T> temperature;
-                narrow.probabilities(rows, computed_twice.data(), stride, {}, false);
-                narrow.probabilities(rows, with_scratch.data(), stride, {kept.data(), stride}, false);
-                narrow.probabilities(rows, streamed.data(), stride, {kept.data(), stride}, true);
-                narrow.probabilities(rows, in_place.data(), stride, {in_place.data(), stride}, false);
-                narrow.logarithms(rows, temperature, logarithms.data(), stride, false);
-                narrow.logsumexp(rows, 1.0, sums.data(), 1);
+                const auto rows = [&](std::vector<T>& y) {
+                    return rows_at(places, x.data(), stride, y.data(), stride, length);
+                };
+                narrow.probabilities(rows(with_scratch), kept.data(), false);
+                narrow.probabilities(rows(streamed), kept.data(), true);
+                narrow.probabilities(rows(in_place), nullptr, false);
+                narrow.logarithms(rows(logarithms), temperature, false);
+                narrow.logsumexp(rows_at(places, x.data(), stride, sums.data(), 1, length), 1.0);
                 for (std::size_t row = 0; row < width; ++row) {
                     std::vector<T> expected(length, T(7));
                     std::vector<T> expected_logarithms(step, T(7));
                     T expected_sum(7);
                     if ((places >> row & 1) != 0) {
-                        const rows_of_logits<T> alone(x.data() + row * step, length);
-                        narrow.logarithms(alone, temperature, expected_logarithms.data(), 0, false);
-                        narrow.logsumexp(alone, 1.0, &expected_sum, 0);
-                        narrow.probabilities({x.data() + row * step, length}, expected.data(), 0, {}, false);
+                        const auto alone = [&](T* y) { return softmax_rows<T, T>(x.data() + row * step, y, length); };
+                        narrow.logarithms(alone(expected_logarithms.data()), temperature, false);
+                        narrow.logsumexp(alone(&expected_sum), 1.0);
+                        narrow.probabilities(alone(expected.data()), nullptr, false);
                     }
                     expected.insert(expected.end(), 3, T(7));
-                    for (const auto* y : {&computed_twice, &with_scratch, &streamed, &in_place}) {
+                    for (const auto* y : {&with_scratch, &streamed, &in_place}) {
                         CHECK(equal_bits(y->data() + row * step, expected.data(), step));
                     }
                     CHECK(equal_bits(logarithms.data() + row * step, expected_logarithms.data(), step));
@@ -98,7 +92,7 @@ TEST_CASE_TEMPLATE("softmax_narrow: exact to softmax_max_ulp, and never above 1"
 {
     if constexpr (narrow_rows<arch, T>::exist) {
         const exponent_scale<T> scale(1.0);
-        const softmax_narrow<arch, T, T> narrow(scale);
+        const softmax_narrow<arch, T, T, T> narrow(scale);
         const auto largest = static_cast<T>(static_cast<double>(narrow_constants<T>::reach) * 0.6931);
         for (std::size_t length = 2; length <= 200; length += 9) {
             for (const bool peaked : {false, true}) {
@@ -109,15 +103,16 @@ TEST_CASE_TEMPLATE("softmax_narrow: exact to softmax_max_ulp, and never above 1"
                 }
                 REQUIRE(is_narrow(x, scale));
                 std::vector<T> y(length);
-                narrow.probabilities({x.data(), length}, y.data(), 0, {}, false);
+                const auto row = [&](T* results) { return softmax_rows<T, T>(x.data(), results, length); };
+                narrow.probabilities(row(y.data()), nullptr, false);
                 mpfr_number sum(0);
                 for (const T logit : x) {
                     sum += exp(mpfr_number(static_cast<double>(logit)));
                 }
                 std::vector<T> logarithms(length);
                 T lse = 0;
-                narrow.logarithms({x.data(), length}, unit_temperature<T>{}, logarithms.data(), 0, false);
-                narrow.logsumexp({x.data(), length}, 1.0, &lse, 0);
+                narrow.logarithms(row(logarithms.data()), unit_temperature<T>{}, false);
+                narrow.logsumexp(row(&lse), 1.0);
                 const mpfr_number exact_lse = log(sum);
                 CHECK(error_in_ulp<T>(static_cast<double>(lse), exact_lse, exact_lse) <= sd::logsumexp_max_ulp);
                 for (std::size_t i = 0; i < length; ++i) {
@@ -137,7 +132,7 @@ TEST_CASE_TEMPLATE("softmax_narrow: NaN fills its row, and only that", T, float,
 {
     if constexpr (narrow_rows<arch, T>::exist) {
         const exponent_scale<T> scale(1.0);
-        const softmax_narrow<arch, T, T> narrow(scale);
+        const softmax_narrow<arch, T, T, T> narrow(scale);
         const std::size_t width = lanes<arch, T>;
         const std::size_t length = 2 * width + 5;
         const auto stride = static_cast<std::ptrdiff_t>(length);
@@ -146,8 +141,7 @@ TEST_CASE_TEMPLATE("softmax_narrow: NaN fills its row, and only that", T, float,
                 std::vector<T> x(width * length, T(0.5));
                 x[length + place] = not_a_number;
                 std::vector<T> y(x.size());
-                narrow.probabilities(rows_of<T>(x.data(), stride, width, length), y.data(), stride, {y.data(), stride},
-                                     false);
+                narrow.probabilities(rows_of<T>(width, x.data(), stride, y.data(), stride, length), nullptr, false);
                 for (std::size_t i = 0; i < x.size(); ++i) {
                     CHECK(is_nan_of(y[i]) == (i / length == 1));
                 }

@@ -47,34 +47,32 @@ TEST_CASE_TEMPLATE("softmax_along: rows of any length have the same bits alone a
         for (const std::size_t count : {std::min(std::size_t{3}, width), width - 1, width}) {
             const rows_with_gaps<T> group(count, length);
             const auto step = static_cast<std::size_t>(group.stride);
-            std::vector<T> computed_twice(group.x.size(), T(7));
+            const std::vector<T> untouched(group.x.size(), T(7));
             std::vector<T> kept(count * length);
-            std::vector<T> with_scratch = computed_twice;
-            std::vector<T> in_place = computed_twice;
-            std::vector<T> streamed = computed_twice;
-            std::vector<T> logarithms = computed_twice;
+            std::vector<T> with_scratch = untouched;
+            std::vector<T> in_place = untouched;
+            std::vector<T> streamed = untouched;
+            std::vector<T> logarithms = untouched;
             std::vector<T> logsumexp(count);
-            const auto rows = rows_of(group.x.data(), group.stride, count, length);
-            softmax_along<arch, T, T> along(rows, temperature.scale);
-            along.probabilities(computed_twice.data(), group.stride, {}, false);
-            along.probabilities(with_scratch.data(), group.stride, {kept.data(), static_cast<std::ptrdiff_t>(length)},
-                                false);
-            along.probabilities(streamed.data(), group.stride, {kept.data(), static_cast<std::ptrdiff_t>(length)},
-                                true);
-            along.probabilities(in_place.data(), group.stride, {in_place.data(), group.stride}, false);
-            along.logarithms(temperature, logarithms.data(), group.stride, false);
-            along.logsumexp(temperature.value, logsumexp.data(), 1);
+            const auto along = [&](T* y, std::ptrdiff_t stride) {
+                const auto rows = rows_of(count, group.x.data(), group.stride, y, stride, length);
+                return softmax_along<arch, T, T, T>(rows, temperature.scale);
+            };
+            along(with_scratch.data(), group.stride).probabilities(kept.data(), false);
+            along(streamed.data(), group.stride).probabilities(kept.data(), true);
+            along(in_place.data(), group.stride).probabilities(nullptr, false);
+            along(logarithms.data(), group.stride).logarithms(temperature, false);
+            along(logsumexp.data(), 1).logsumexp(temperature.value);
             for (std::size_t row = 0; row < count; ++row) {
                 const auto alone = softmax_of_any(group.rows[row], temperature);
                 const std::size_t at = row * step;
-                CHECK(equal_bits(&computed_twice[at], alone.probabilities.data(), length));
                 CHECK(equal_bits(&with_scratch[at], alone.probabilities.data(), length));
                 CHECK(equal_bits(&streamed[at], alone.probabilities.data(), length));
                 CHECK(equal_bits(&in_place[at], alone.probabilities.data(), length));
                 CHECK(equal_bits(&logarithms[at], alone.logarithms.data(), length));
                 CHECK(equal_bits(&logsumexp[row], &alone.logsumexp, 1));
                 for (std::size_t i = at + length; i < at + step; ++i) {
-                    CHECK(computed_twice[i] == 7);
+                    CHECK(with_scratch[i] == 7);
                     CHECK(streamed[i] == 7);
                     CHECK(in_place[i] == 7);
                     CHECK(logarithms[i] == 7);
@@ -98,8 +96,8 @@ TEST_CASE_TEMPLATE("softmax_along: rows of NaN do not hide that the ones beside 
                     x[row * length + place] = row % 2 == first ? barrier(negative_infinity<T>) : not_a_number;
                 }
                 std::vector<T> y(x.size());
-                softmax_along<arch, T, T>(rows_of<T>(x.data(), step, count, length), temperature.scale)
-                    .probabilities(y.data(), step, {y.data(), step}, false);
+                const auto rows = rows_of<T>(count, x.data(), step, y.data(), step, length);
+                softmax_along<arch, T, T, T>(rows, temperature.scale).probabilities(nullptr, false);
                 for (std::size_t row = first; row < count; row += 2) {
                     const auto begin = x.begin() + static_cast<std::ptrdiff_t>(row) * step;
                     const auto alone = softmax_of_any(std::vector<T>(begin, begin + step), temperature);
@@ -119,12 +117,11 @@ TEST_CASE_TEMPLATE("softmax_along: y may be x", T, float, double)
             const auto x = softmax_row<T>(length, kind);
             const auto alone = softmax_of_any(x, temperature);
             auto y = x;
-            softmax_along<arch, T, T>({y.data(), length}, temperature.scale)
-                .probabilities(y.data(), 0, {y.data(), 0}, false);
+            const softmax_rows<T, T> row(y.data(), y.data(), length);
+            softmax_along<arch, T, T, T>(row, temperature.scale).probabilities(nullptr, false);
             CHECK(equal_bits(y.data(), alone.probabilities.data(), length));
             y = x;
-            softmax_along<arch, T, T>({y.data(), length}, temperature.scale)
-                .logarithms(temperature, y.data(), 0, false);
+            softmax_along<arch, T, T, T>(row, temperature.scale).logarithms(temperature, false);
             CHECK(equal_bits(y.data(), alone.logarithms.data(), length));
         }
     }
@@ -141,11 +138,8 @@ TEST_CASE_TEMPLATE("softmax_along: probabilities sum to 1, logarithms are theirs
         double sum = 0;
         for (std::size_t i = 0; i < x.size(); ++i) {
             const auto p = static_cast<double>(r.probabilities[i]);
-            const auto is_nan = [](T value) {
-                return (std::bit_cast<bits_of<T>>(value) & std::numeric_limits<bits_of<T>>::max()) > exponent_mask<T>;
-            };
-            CHECK(is_nan(r.probabilities[i]) == poisoned);
-            CHECK(is_nan(r.logarithms[i]) == poisoned);
+            CHECK(is_nan_of(r.probabilities[i]) == poisoned);
+            CHECK(is_nan_of(r.logarithms[i]) == poisoned);
             if (!poisoned) {
                 sum += p;
                 CHECK(std::exp(static_cast<double>(r.logarithms[i])) == doctest::Approx(p).epsilon(1e-5));
@@ -161,8 +155,8 @@ TEST_CASE_TEMPLATE("softmax_along: the largest logits are all beyond a distance 
     const std::size_t length = 2 * count;
     std::vector<T> x(count * length, T(-20));
     const auto beyond = [&](T distance) {
-        const auto rows = rows_of<T>(x.data(), static_cast<std::ptrdiff_t>(length), count, length);
-        return softmax_along<arch, T, T>(rows, exponent_scale<T>(1.0)).all_beyond(distance);
+        const auto rows = rows_of<T>(count, x.data(), static_cast<std::ptrdiff_t>(length), nullptr, 0, length);
+        return softmax_along<arch, T, T, T>(rows, exponent_scale<T>(1.0)).all_beyond(distance);
     };
     CHECK(beyond(T(19)));
     CHECK(!beyond(T(20)));

@@ -2,6 +2,7 @@
 #include <scaledot/kernel/weights.hpp>
 
 #include "support/mpfr_number.hpp"
+#include "support/weights.hpp"
 
 #include <doctest/doctest.h>
 
@@ -17,13 +18,10 @@
 
 namespace sd = scaledot;
 using namespace scaledot::kernel;
-using test_support::mpfr_number;
+using namespace test_support;
 using arch = sd::native_architecture;
 
 namespace {
-
-template <class T>
-constexpr double half_ulp = static_cast<double>(std::numeric_limits<T>::epsilon()) / 2;
 
 /// One number's weight, its frame being that of a row with this maximum and lowest logit.
 template <class T, bool Plain>
@@ -52,19 +50,6 @@ mpfr_number exact_share(T x, T maximum, double temperature)
 {
     return exp((mpfr_number(static_cast<double>(x)) - mpfr_number(static_cast<double>(maximum))) /
                mpfr_number(temperature));
-}
-
-template <class T>
-mpfr_number number_of(const weight<T>& w)
-{
-    return mpfr_number(static_cast<double>(w.power)) * (mpfr_number(1) + mpfr_number(static_cast<double>(w.excess)));
-}
-
-/// Relative error, in half units in the last place of a power of two.
-template <class T>
-double relative_error(const mpfr_number& value, const mpfr_number& exact)
-{
-    return (abs(value - exact) / exact).to_double() / half_ulp<T>;
 }
 
 /// Logits from `top` - `depth` to `top`, in units where e is 2: around all middles between sixteenths, where the

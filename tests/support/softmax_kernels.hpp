@@ -3,6 +3,7 @@
 #ifndef SCALEDOT_TESTS_SUPPORT_SOFTMAX_KERNELS_HPP
 #define SCALEDOT_TESTS_SUPPORT_SOFTMAX_KERNELS_HPP
 
+#include "support/bits.hpp"
 #include "support/norm_rows.hpp"
 
 #include <scaledot/kernel/narrow_weights.hpp>
@@ -13,7 +14,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -44,17 +44,26 @@ std::vector<T> softmax_row(std::size_t length, std::size_t kind)
     return x;
 }
 
+/// Those of the rows from x and y on, `input_stride` and `output_stride` apart, that have their bit set in `places`.
 template <class T>
-bool equal_bits(const T* a, const T* b, std::size_t count)
+scaledot::kernel::softmax_rows<T, T> rows_at(std::uint32_t places, const T* x, std::ptrdiff_t input_stride, T* y,
+                                             std::ptrdiff_t output_stride, std::size_t length)
 {
-    return std::memcmp(a, b, count * sizeof(T)) == 0;
+    scaledot::kernel::softmax_rows<T, T> rows(length);
+    for (std::ptrdiff_t row = 0; places >> row != 0; ++row) {
+        if ((places >> row & 1) != 0) {
+            rows.add(x + row * input_stride, y + row * output_stride);
+        }
+    }
+    return rows;
 }
 
-/// `count` rows from x on.
+/// The first `count` of them.
 template <class T>
-scaledot::kernel::rows_of_logits<T> rows_of(const T* x, std::ptrdiff_t stride, std::size_t count, std::size_t length)
+scaledot::kernel::softmax_rows<T, T> rows_of(std::size_t count, const T* x, std::ptrdiff_t input_stride, T* y,
+                                             std::ptrdiff_t output_stride, std::size_t length)
 {
-    return {x, x, stride, length, (std::uint32_t{1} << count) - 1};
+    return rows_at((std::uint32_t{1} << count) - 1, x, input_stride, y, output_stride, length);
 }
 
 template <class T>
@@ -78,10 +87,13 @@ softmax_results<T> softmax_of_any(const std::vector<T>& x, const Temperature& te
 {
     namespace sk = scaledot::kernel;
     softmax_results<T> r{x, x, 0};
-    sk::softmax_along<softmax_arch, T, T> along({x.data(), x.size()}, temperature.scale);
-    along.probabilities(r.probabilities.data(), 0, {}, false);
-    along.logarithms(temperature, r.logarithms.data(), 0, false);
-    along.logsumexp(temperature.value, &r.logsumexp, 1);
+    const auto along = [&](T* y) {
+        const sk::softmax_rows<T, T> row(x.data(), y, x.size());
+        return sk::softmax_along<softmax_arch, T, T, T>(row, temperature.scale);
+    };
+    along(r.probabilities.data()).probabilities(nullptr, false);
+    along(r.logarithms.data()).logarithms(temperature, false);
+    along(&r.logsumexp).logsumexp(temperature.value);
     return r;
 }
 
@@ -94,11 +106,11 @@ softmax_results<T> softmax_alone(const std::vector<T>& x, const Temperature& tem
         return softmax_of_any(x, temperature);
     }
     softmax_results<T> r{x, x, 0};
-    const sk::softmax_narrow<softmax_arch, T, T> narrow(temperature.scale);
-    const sk::rows_of_logits<T> row(x.data(), x.size());
-    narrow.probabilities(row, r.probabilities.data(), 0, {}, false);
-    narrow.logarithms(row, temperature, r.logarithms.data(), 0, false);
-    narrow.logsumexp(row, temperature.value, &r.logsumexp, 1);
+    const sk::softmax_narrow<softmax_arch, T, T, T> narrow(temperature.scale);
+    const auto row = [&](T* y) { return sk::softmax_rows<T, T>(x.data(), y, x.size()); };
+    narrow.probabilities(row(r.probabilities.data()), nullptr, false);
+    narrow.logarithms(row(r.logarithms.data()), temperature, false);
+    narrow.logsumexp(row(&r.logsumexp), temperature.value);
     return r;
 }
 

@@ -9,6 +9,7 @@
 #include <scaledot/detail/score_tile.hpp>
 #include <scaledot/detail/scratch.hpp>
 #include <scaledot/kernel/diagnostics.hpp>
+#include <scaledot/kernel/largest.hpp>
 #include <scaledot/kernel/partial.hpp>
 #include <scaledot/kernel/score_sums.hpp>
 #include <scaledot/kernel/scores.hpp>
@@ -63,7 +64,7 @@ public:
             maxima_[slot] = extremes.largest;
             minima_[slot] = extremes.smallest;
         } else {
-            kernel::largest_scores<Arch>(scores, width).store_aligned(largest_.data() + slot * lanes);
+            kernel::largest_in_lanes<Arch, T>(scores, width).store_aligned(largest_.data() + slot * lanes);
         }
     }
 

@@ -32,8 +32,8 @@ void probabilities_of_row(T* row, std::size_t keys, double sink)
     if (with_sink) {
         row[keys] = kernel::in_range<T>(sink);
     }
-    kernel::softmax_along<Arch, T, T> softmax({row, keys + (with_sink ? 1 : 0)}, kernel::exponent_scale<T>(1.0));
-    softmax.probabilities(row, 0, {row, 0}, false);
+    const kernel::softmax_rows<T, T> rows(row, row, keys + (with_sink ? 1 : 0));
+    kernel::softmax_along<Arch, T, T, T>(rows, kernel::exponent_scale<T>(1.0)).probabilities(nullptr, false);
 }
 
 /// One worker's share of a score matrix.

@@ -177,7 +177,7 @@ public:
             });
         }
         for (; i < length; i += width) {
-            largest[0] = larger_magnitude(load_logits<Arch, T>(x + i, std::min(width, length - i)), largest[0]);
+            largest[0] = larger_magnitude(load_some<Arch, T>(x + i, std::min(width, length - i)), largest[0]);
         }
         if (length >= chains * width) {
             largest[0] = larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));

@@ -19,7 +19,7 @@
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
-/// The largest and the smallest score of a row, -inf and +inf for none; NaN where a score is NaN, as largest_scores.
+/// The largest and the smallest score of a row, -inf and +inf for none; NaN among them may or may not be one of them.
 template <class T>
 struct score_extremes {
     T largest;

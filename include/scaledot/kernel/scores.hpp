@@ -8,7 +8,6 @@
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/step.hpp>
-#include <scaledot/kernel/unroll.hpp>
 
 #include <algorithm>
 #include <array>
@@ -120,27 +119,6 @@ void restrict_row(T* scores, std::size_t count, std::size_t first, std::size_t l
     for (std::size_t j = last / width * width; j < count; j += width) {
         restrict_vector(j);
     }
-}
-
-/// The largest of the scores in each lane; `count` is a multiple of the lanes. NaN among them may or may not be it.
-template <class Arch, class T>
-[[gnu::always_inline]] inline batch<Arch, T> largest_scores(const T* scores, std::size_t count)
-{
-    using B = batch<Arch, T>;
-    constexpr std::size_t width = lanes<Arch, T>;
-    constexpr std::size_t chains = 4; // a maximum waits some cycles for the one before
-    std::array<B, chains> largest;
-    largest.fill(B(negative_infinity<T>));
-    std::size_t j = 0;
-    for (; j + chains * width <= count; j += chains * width) {
-        unroll<chains>([&](auto c) __attribute__((always_inline)) {
-            largest[c] = larger(largest[c], B::load_unaligned(scores + j + c * width));
-        });
-    }
-    for (; j < count; j += width) {
-        largest[0] = larger(largest[0], B::load_unaligned(scores + j));
-    }
-    return larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
 }
 
 /// Raises the references of `count` rows (rounded up to whole vectors) to factor * maximum where that is larger, and

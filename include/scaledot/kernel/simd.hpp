@@ -320,6 +320,21 @@ template <class Arch, class T, class S>
     std::memcpy(static_cast<void*>(target), values.data(), count * sizeof(S));
 }
 
+/// The first `count` lanes of numbers at `source`, which has any, the others source[0].
+template <class Arch, class T, class S>
+[[gnu::always_inline]] inline batch<Arch, T> load_some(const S* source, std::size_t count)
+{
+    return count == lanes<Arch, T> ? load_vector<Arch, T>(source)
+                                   : load_partial<Arch, T>(source, count, to_arithmetic<T>(source[0]));
+}
+
+/// Writes the first `count` lanes, most often all of them.
+template <class Arch, class T, class S>
+[[gnu::always_inline]] inline void store_some(S* target, std::size_t count, const batch<Arch, T>& x)
+{
+    count == lanes<Arch, T> ? store_vector<Arch, T>(target, x) : store_partial<Arch, T>(target, count, x);
+}
+
 /// Floats as two vectors of double, the lower lanes first.
 template <class A>
 [[gnu::always_inline]] inline std::array<xsimd::batch<double, A>, 2> widen_halves(const xsimd::batch<float, A>& x)

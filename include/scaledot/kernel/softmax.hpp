@@ -24,20 +24,22 @@ SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
 /// Of rows with any logits.
-template <class Arch, class T, class S>
+template <class Arch, class T, class S, class R>
 class softmax_along {
     using B = batch<Arch, T>;
+    using rows_type = softmax_rows<S, R>;
     static constexpr std::size_t width = lanes<Arch, T>;
+    static_assert(width <= rows_type::most);
 
 public:
-    softmax_along(const rows_of_logits<S>& rows, const exponent_scale<T>& scale) : rows_(rows), scale_(scale)
+    softmax_along(const rows_type& rows, const exponent_scale<T>& scale) : rows_(rows), scale_(scale)
     {
         const auto others = static_cast<std::ptrdiff_t>(rows_.count() * width);
         std::fill(first_.begin() + others, first_.end(), T(0));
         std::fill(second_.begin() + others, second_.end(), T(0));
         B lowest(T(0));
         for (std::size_t row = 0; row < rows_.count(); ++row) {
-            const S* const x = rows_.row(row);
+            const S* const x = rows_.logits(row);
             auto range = find_range<B>(
                 rows_.length() / width, [&](std::size_t i) __attribute__((always_inline)) {
                     return load_vector<Arch, T>(x + i * width);
@@ -61,30 +63,31 @@ public:
     /// Whether the largest logits of all rows are farther from 0 than that, where there are as many rows as lanes.
     bool all_beyond(T distance) const { return xsimd::all(xsimd::abs(maximum_) > B(distance)); }
 
-    /// Weights may be kept in y. `streaming`: y is written around the caches.
-    template <class R>
-    void probabilities(R* y, std::ptrdiff_t stride, const kept_weights<T>& kept, bool streaming)
+    /// Weights wait in `scratch`, memory for count * length of them, or without it in the results, which may be the
+    /// logits. `streaming`: results are written around the caches.
+    void probabilities(T* scratch, bool streaming)
     {
-        add(kept);
-        const auto inverse = inverse_of_sum(sum_);
-        const lane_array<Arch, T> high(inverse.high);
-        const lane_array<Arch, T> low(inverse.low);
-        kept.data ? scale_rows<true>(kept, high, low, y, stride, streaming)
-                  : scale_rows<false>(kept, high, low, y, stride, streaming);
+        add([&](std::size_t row) {
+            return [weights = rows_.weights(row, scratch)](std::size_t i, std::size_t count, const B& w)
+                __attribute__((always_inline))
+            {
+                store_some<Arch, T>(weights + i, count, w);
+            };
+        });
+        scale_rows(inverse_of_sum(sum_), scratch, streaming);
     }
 
-    template <class R, class Temperature>
-    void logarithms(const Temperature& temperature, R* y, std::ptrdiff_t stride, bool streaming)
+    template <class Temperature>
+    void logarithms(const Temperature& temperature, bool streaming)
     {
-        add({});
-        store_logarithms<Arch, T>(rows_, temperature, maximum_, minus_logarithm(), poison_, y, stride, streaming);
+        add(nothing_kept);
+        store_logarithms<Arch, T>(rows_, temperature, maximum_, minus_logarithm(), poison_, streaming);
     }
 
-    template <class R>
-    void logsumexp(double temperature, R* y, std::ptrdiff_t stride)
+    void logsumexp(double temperature)
     {
-        add({});
-        store_logsumexps<Arch, T>(rows_, temperature, maximum_, minus_logarithm(), poison_, y, stride);
+        add(nothing_kept);
+        store_logsumexps<Arch, T>(rows_, temperature, maximum_, minus_logarithm(), poison_);
     }
 
 private:
@@ -97,10 +100,14 @@ private:
         return {{B(shift_[row]), B(smallest_[row]), B(round_[row]), B(plain_[row])}, scale};
     }
 
-    /// The second pass over all rows.
-    void add(const kept_weights<T>& kept)
+    /// The second pass over all rows. Weights are shown to keeper_of(row)(i, count, weights).
+    template <class KeeperOf>
+    void add(const KeeperOf& keeper_of)
     {
-        kept.data ? add_rows<true>(kept) : add_rows<false>(kept);
+        const exponent_scale<T> scale = scale_; // which no store into weights can change: it stays in registers
+        for (std::size_t row = 0; row < rows_.count(); ++row) {
+            plain_[row] != 0 ? add_row<true>(row, keeper_of, scale) : add_unusual_row(row, keeper_of, scale);
+        }
         sum_ = {B(0), B(0)};
         unroll<width / group_lanes<T>>([&](auto group) __attribute__((always_inline)) {
             const auto high = load_transposed<Arch, T>(first_.data() + group * group_lanes<T>, width);
@@ -111,84 +118,53 @@ private:
         poison_ = lane_array<Arch, bits_of<T>>(poison_of(maximum_, B(sum_.high + sum_.low)));
     }
 
-    template <bool Keep>
-    void add_rows(const kept_weights<T>& kept)
+    template <class KeeperOf>
+    [[gnu::noinline]] void add_unusual_row(std::size_t row, const KeeperOf& keeper_of, const exponent_scale<T>& scale)
     {
-        const exponent_scale<T> scale = scale_; // which no store into weights can change: it stays in registers
-        for (std::size_t row = 0; row < rows_.count(); ++row) {
-            plain_[row] != 0 ? add_row<true, Keep>(row, kept.row(rows_, row), scale)
-                             : add_unusual_row<Keep>(row, kept.row(rows_, row), scale);
-        }
+        add_row<false>(row, keeper_of, scale);
     }
 
-    template <bool Keep>
-    [[gnu::noinline]] void add_unusual_row(std::size_t row, T* kept, const exponent_scale<T>& scale)
+    template <bool Plain, class KeeperOf>
+    [[gnu::always_inline]] void add_row(std::size_t row, const KeeperOf& keeper_of, const exponent_scale<T>& scale)
     {
-        add_row<false, Keep>(row, kept, scale);
-    }
-
-    template <bool Plain, bool Keep>
-    [[gnu::always_inline]] void add_row(std::size_t row, T* kept, const exponent_scale<T>& scale)
-    {
-        const S* const next = rows_.next_row(row);
-        const auto ask = [&](std::size_t i) __attribute__((always_inline))
-        {
-            __builtin_prefetch(next + i, 0, 3);
-        };
-        const auto keep = [&](std::size_t i, std::size_t count, const B& w) __attribute__((always_inline))
-        {
-            if constexpr (Keep) {
-                store_some<Arch, T>(kept + i, count, w);
-            }
-        };
-        const auto sum = kernel::add_row<Arch, T, weight_sum<B>>(rows_.row(row), rows_.length(),
-                                                                 weigher_of<Plain>(row, scale), ask, keep);
+        const auto sum =
+            kernel::add_row<Arch, T, weight_sum<B>>(rows_.logits(row), rows_.length(), weigher_of<Plain>(row, scale),
+                                                    row_to_fetch<S>{rows_.next(row)}, keeper_of(row));
         sum.high.store_aligned(first_.data() + row * width);
         sum.low.store_aligned(second_.data() + row * width);
     }
 
-    template <bool Keep, class R>
-    void scale_rows(const kept_weights<T>& kept, const lane_array<Arch, T>& high, const lane_array<Arch, T>& low, R* y,
-                    std::ptrdiff_t stride, bool streaming) const
+    void scale_rows(const pair<B>& inverse, T* scratch, bool streaming) const
     {
+        const lane_array<Arch, T> high(inverse.high);
+        const lane_array<Arch, T> low(inverse.low);
         for (std::size_t row = 0; row < rows_.count(); ++row) {
-            R* const out = rows_.at(y, stride, row);
-            const pair<B> inverse{B(high[row]), B(low[row])};
+            const pair<B> of_row{B(high[row]), B(low[row])};
+            const T* const weights = rows_.weights(row, scratch);
+            R* const y = rows_.result(row);
             if (poison_[row] != 0) {
-                std::fill_n(out, rows_.length(), to_storage<R>(quiet_nan<T>()));
+                std::fill_n(y, rows_.length(), to_storage<R>(quiet_nan<T>()));
             } else if (plain_[row] != 0) {
-                scale<true, Keep>(row, kept.row(rows_, row), inverse, out, streaming);
+                scale<true>(weights, of_row, y, streaming);
             } else {
-                scale_unusual_row<Keep>(row, kept.row(rows_, row), inverse, out, streaming);
+                scale_unusual(weights, of_row, y, streaming);
             }
         }
     }
 
-    template <bool Keep, class R>
-    [[gnu::noinline]] void scale_unusual_row(std::size_t row, const T* kept, const pair<B>& inverse, R* y,
-                                             bool streaming) const
+    [[gnu::noinline]] void scale_unusual(const T* weights, const pair<B>& inverse, R* y, bool streaming) const
     {
-        scale<false, Keep>(row, kept, inverse, y, streaming);
+        scale<false>(weights, inverse, y, streaming);
     }
 
-    template <bool Plain, bool Keep, class R>
-    [[gnu::always_inline]] void scale(std::size_t row, const T* kept, const pair<B>& inverse, R* y,
-                                      bool streaming) const
+    template <bool Plain>
+    [[gnu::always_inline]] void scale(const T* weights, const pair<B>& inverse, R* y, bool streaming) const
     {
         const scaled_inverse<B, Plain> factor(inverse);
-        if constexpr (Keep) {
-            store_row<Arch, T>(
-                y, rows_.length(), streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
-                    return factor.times(load_logits<Arch, T>(kept + i, count));
-                });
-        } else {
-            const S* const x = rows_.row(row);
-            const auto weigh = weigher_of<Plain>(row, scale_);
-            store_row<Arch, T>(
-                y, rows_.length(), streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
-                    return factor.times(weigh(load_logits<Arch, T>(x + i, count)).value());
-                });
-        }
+        store_row<Arch, T>(
+            y, rows_.length(), streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
+                return factor.times(load_some<Arch, T>(weights + i, count));
+            });
     }
 
     pair<B> minus_logarithm() const
@@ -198,7 +174,7 @@ private:
                                                  [&](std::size_t row) { return weigher_of<false>(row, scale_); });
     }
 
-    rows_of_logits<S> rows_;
+    rows_type rows_;
     exponent_scale<T> scale_;
     B maximum_;
     weight_frame<B> frame_;

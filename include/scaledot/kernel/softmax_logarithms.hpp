@@ -202,8 +202,8 @@ void store_logsumexp(const Place& place, std::size_t rows, const batch<Arch, T>&
 }
 
 /// minus_logarithms of rows that lie along the vectors, weighed by weigher_of(row).
-template <class Arch, class T, class S, class WeigherOf>
-pair<batch<Arch, T>> minus_logarithms_of_rows(const rows_of_logits<S>& rows, const pair<batch<Arch, T>>& sum,
+template <class Arch, class T, class S, class R, class WeigherOf>
+pair<batch<Arch, T>> minus_logarithms_of_rows(const softmax_rows<S, R>& rows, const pair<batch<Arch, T>>& sum,
                                               const batch<Arch, T>& maximum, const weight<batch<Arch, T>>& largest,
                                               const WeigherOf& weigher_of)
 {
@@ -215,7 +215,7 @@ pair<batch<Arch, T>> minus_logarithms_of_rows(const rows_of_logits<S>& rows, con
         lane_array<Arch, T> low{};
         for (std::size_t row = 0; row < rows.count(); ++row) {
             if (wanted[row]) {
-                const S* const x = rows.row(row);
+                const S* const x = rows.logits(row);
                 const auto load = [&](std::size_t i) {
                     return load_partial<Arch, T>(x + i * B::size, std::min(B::size, rows.length() - i * B::size),
                                                  maxima[row]); // which does not count
@@ -231,41 +231,40 @@ pair<batch<Arch, T>> minus_logarithms_of_rows(const rows_of_logits<S>& rows, con
 
 /// The logarithms of rows that lie along the vectors, NaN where they are poisoned.
 template <class Arch, class T, class S, class R, class Temperature>
-void store_logarithms(const rows_of_logits<S>& rows, const Temperature& temperature, const batch<Arch, T>& maximum,
-                      const pair<batch<Arch, T>>& minus_logarithm, const lane_array<Arch, bits_of<T>>& poison, R* y,
-                      std::ptrdiff_t stride, bool streaming)
+void store_logarithms(const softmax_rows<S, R>& rows, const Temperature& temperature, const batch<Arch, T>& maximum,
+                      const pair<batch<Arch, T>>& minus_logarithm, const lane_array<Arch, bits_of<T>>& poison,
+                      bool streaming)
 {
     using B = batch<Arch, T>;
     const lane_array<Arch, T> maxima(maximum);
     const lane_array<Arch, T> high(minus_logarithm.high);
     const lane_array<Arch, T> low(minus_logarithm.low);
     for (std::size_t row = 0; row < rows.count(); ++row) {
-        R* const out = rows.at(y, stride, row);
+        R* const y = rows.result(row);
         if (poison[row] != 0) {
-            std::fill_n(out, rows.length(), to_storage<R>(quiet_nan<T>()));
+            std::fill_n(y, rows.length(), to_storage<R>(quiet_nan<T>()));
             continue;
         }
         const B maximum_of_row(maxima[row]);
         const pair<B> of_row{B(high[row]), B(low[row])};
-        const S* const x = rows.row(row);
+        const S* const x = rows.logits(row);
         store_row<Arch, T>(
-            out, rows.length(), streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
-                return temperature.logarithm(load_logits<Arch, T>(x + i, count), maximum_of_row, of_row);
+            y, rows.length(), streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
+                return temperature.logarithm(load_some<Arch, T>(x + i, count), maximum_of_row, of_row);
             });
     }
 }
 
 /// store_logsumexp of rows that lie along the vectors, what it is of poisoned ones among them.
 template <class Arch, class T, class S, class R>
-void store_logsumexps(const rows_of_logits<S>& rows, double temperature, const batch<Arch, T>& maximum,
-                      const pair<batch<Arch, T>>& minus_logarithm, const lane_array<Arch, bits_of<T>>& poison, R* y,
-                      std::ptrdiff_t stride)
+void store_logsumexps(const softmax_rows<S, R>& rows, double temperature, const batch<Arch, T>& maximum,
+                      const pair<batch<Arch, T>>& minus_logarithm, const lane_array<Arch, bits_of<T>>& poison)
 {
-    const auto place = [&](std::size_t row) { return rows.at(y, stride, row); };
+    const auto place = [&](std::size_t row) { return rows.result(row); };
     store_logsumexp<Arch, T>(place, rows.count(), maximum, temperature, minus_logarithm);
     for (std::size_t row = 0; row < rows.count(); ++row) {
         if (poison[row] != 0) {
-            *place(row) = to_storage<R>(logsumexp_of_poisoned<T>(rows.row(row), rows.length(), 1));
+            *place(row) = to_storage<R>(logsumexp_of_poisoned<T>(rows.logits(row), rows.length(), 1));
         }
     }
 }

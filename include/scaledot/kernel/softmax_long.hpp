@@ -174,7 +174,7 @@ private:
         auto range = find_range<B>(
             whole, [&](std::size_t i) __attribute__((always_inline)) { return load_vector<Arch, T>(x + i * width); });
         if (const std::size_t rest = length_ % width) {
-            const B last = load_logits<Arch, T>(x + whole * width, rest);
+            const B last = load_some<Arch, T>(x + whole * width, rest);
             range.add({last, last});
         }
         const T largest = largest_lane(range.maximum);
@@ -236,10 +236,6 @@ private:
         row_writer<Arch, T, R, Value> beside(waiting_.y, waiting_.exists ? length_ : 0, streaming_, value);
         T* const kept = Output == softmax_output::probabilities ? kept_ : nullptr;
         const std::size_t whole = length_ / width;
-        const auto ask = [&](std::size_t i) __attribute__((always_inline))
-        {
-            __builtin_prefetch(next + i, 0, 2);
-        };
         const auto keep = [&](std::size_t i, std::size_t count, const B& w) __attribute__((always_inline))
         {
             if (count == width) {
@@ -251,7 +247,7 @@ private:
                 store_some<Arch, T>(kept + i, count, w);
             }
         };
-        const auto sum = kernel::add_row<Arch, T, Sum>(x, length_, weigh, ask, keep);
+        const auto sum = kernel::add_row<Arch, T, Sum>(x, length_, weigh, row_to_fetch<S>{next, true}, keep);
         if (length_ % width == 0) {
             beside.finish(whole);
         }
@@ -264,7 +260,7 @@ private:
         return [ factor = scaled_inverse<B, Plain>(waiting_.factor), kept = kept_ ](std::size_t i, std::size_t count)
             __attribute__((always_inline))
         {
-            return factor.times(load_logits<Arch, T>(kept + i, count));
+            return factor.times(load_some<Arch, T>(kept + i, count));
         };
     }
 
@@ -276,7 +272,7 @@ private:
             weigh = weigher<B, Plain>(waiting_.frame, temperature_.scale), x = waiting_.x
         ](std::size_t i, std::size_t count) __attribute__((always_inline))
         {
-            return factor.times(weigh(load_logits<Arch, T>(x + i, count)).value());
+            return factor.times(weigh(load_some<Arch, T>(x + i, count)).value());
         };
     }
 
@@ -286,7 +282,7 @@ private:
             &temperature = temperature_, maximum = waiting_.maximum, minus_logarithm = waiting_.factor, x = waiting_.x
         ](std::size_t i, std::size_t count) __attribute__((always_inline))
         {
-            return temperature.logarithm(load_logits<Arch, T>(x + i, count), maximum, minus_logarithm);
+            return temperature.logarithm(load_some<Arch, T>(x + i, count), maximum, minus_logarithm);
         };
     }
 
@@ -317,7 +313,7 @@ private:
         const auto weighed_by = [&](const auto& weigh) {
             const pair<B> sum{B(found.sum.high), B(found.sum.low)};
             const auto logarithm =
-                minus_logarithms_of_rows<Arch, T>(rows_of_logits<S>(x, length_), sum, found.maximum,
+                minus_logarithms_of_rows<Arch, T>(softmax_rows<S, R>(x, nullptr, length_), sum, found.maximum,
                                                   weigh(found.maximum), [&](std::size_t) { return weigh; });
             return pair<B>{B(logarithm.high.get(0)), B(logarithm.low.get(0))};
         };

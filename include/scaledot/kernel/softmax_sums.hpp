@@ -103,26 +103,6 @@ template <class B, class Load>
     return ranges[0];
 }
 
-/// The largest of a row of logits that lies along the vectors, in each lane.
-template <class Arch, class T, class S>
-[[gnu::always_inline]] inline batch<Arch, T> largest_logits(const S* x, std::size_t length)
-{
-    using B = batch<Arch, T>;
-    constexpr std::size_t chains = 4;
-    std::array<B, chains> largest;
-    largest.fill(B(negative_infinity<T>));
-    std::size_t i = 0;
-    for (; i + chains * B::size <= length; i += chains * B::size) {
-        unroll<chains>([&](auto chain) __attribute__((always_inline)) {
-            largest[chain] = larger(largest[chain], load_vector<Arch, T>(x + i + chain * B::size));
-        });
-    }
-    for (; i < length; i += B::size) {
-        largest[0] = larger(largest[0], load_logits<Arch, T>(x + i, std::min(B::size, length - i)));
-    }
-    return larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
-}
-
 /// The sums of the weights of load(0) ... load(count - 1), lane by lane. Each is shown to keep(i, weight).
 template <class B, class Sum = weight_sum<B>, class Load, class Weigh, class Keep>
 [[gnu::always_inline]] inline pair<B> add_weights(std::size_t count, Load&& load, const Weigh& weigh, Keep&& keep)
@@ -145,11 +125,23 @@ template <class B, class Sum = weight_sum<B>, class Load, class Weigh, class Kee
     return total;
 }
 
-/// The same of a row of logits that lies along the vectors, asked for by ask(i) before those from i on are read.
-/// Weights are shown to keep(i, count, weights), the last vector's only as far as the row goes.
-template <class Arch, class T, class Sum, class S, class Weigh, class Ask, class Keep>
+/// What is read next, to be brought near beside what is read now: to the first cache, or, further ahead, the second.
+template <class S>
+struct row_to_fetch {
+    const S* row;
+    bool far = false;
+
+    [[gnu::always_inline]] void from(std::size_t i) const
+    {
+        far ? __builtin_prefetch(row + i, 0, 2) : __builtin_prefetch(row + i, 0, 3);
+    }
+};
+
+/// The same of a row of logits that lies along the vectors. Weights are shown to keep(i, count, weights), the last
+/// vector's only as far as the row goes.
+template <class Arch, class T, class Sum, class S, class Weigh, class Keep>
 [[gnu::always_inline]] inline pair<batch<Arch, T>> add_row(const S* x, std::size_t length, const Weigh& weigh,
-                                                           Ask&& ask, Keep&& keep)
+                                                           row_to_fetch<S> next, Keep&& keep)
 {
     using B = batch<Arch, T>;
     constexpr std::size_t width = lanes<Arch, T>;
@@ -157,12 +149,12 @@ template <class Arch, class T, class Sum, class S, class Weigh, class Ask, class
     auto sum = add_weights<B, Sum>(
         whole,
         [&](std::size_t i) __attribute__((always_inline)) {
-            ask(i * width);
+            next.from(i * width);
             return load_vector<Arch, T>(x + i * width);
         },
         weigh, [&](std::size_t i, const B& w) __attribute__((always_inline)) { keep(i * width, width, w); });
     if (const std::size_t rest = length % width) {
-        weight<B> w = weigh(load_logits<Arch, T>(x + whole * width, rest));
+        weight<B> w = weigh(load_some<Arch, T>(x + whole * width, rest));
         w.power = first_lanes(w.power, rest);
         Sum last;
         last.add(w);

@@ -72,18 +72,19 @@ TEST_CASE_TEMPLATE("minus_logarithms: ln to more digits than T has, however smal
             high[lane] = all.high;
             low[lane] = all.low + others.low;
         }
-        std::array<bool, B::size> asked{};
-        const auto minus_log = minus_logarithms<arch, T>(
-            rows, {high.vector(), low.vector()}, {B(largest.power), B(largest.excess)}, [&](const auto& wanted) {
-                asked = wanted;
-                lane_array<arch, T> others_high;
-                lane_array<arch, T> others_low;
-                for (std::size_t lane = 0; lane < B::size; ++lane) {
-                    others_high[lane] = all_others[first + lane].high;
-                    others_low[lane] = all_others[first + lane].low;
-                }
-                return pair<B>{others_high.vector(), others_low.vector()};
-            });
+        wanted_lanes<arch, T> asked{};
+        const auto find = [&](const wanted_lanes<arch, T>& wanted, pair<B>& others) {
+            asked = wanted;
+            lane_array<arch, T> others_high;
+            lane_array<arch, T> others_low;
+            for (std::size_t lane = 0; lane < B::size; ++lane) {
+                others_high[lane] = all_others[first + lane].high;
+                others_low[lane] = all_others[first + lane].low;
+            }
+            others = {others_high.vector(), others_low.vector()};
+        };
+        const auto minus_log =
+            minus_logarithms<arch, T>(rows, {high.vector(), low.vector()}, {B(largest.power), B(largest.excess)}, find);
         for (std::size_t lane = 0; lane < rows; ++lane) {
             const auto& others = all_others[first + lane];
             const mpfr_number exact = log1p(number_of(others) / one);

@@ -5,10 +5,10 @@
 #define SCALEDOT_EXECUTOR_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/detail/function_ref.hpp>
 
 #include <algorithm>
 #include <cstddef>
-#include <type_traits>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -51,8 +51,7 @@ inline std::size_t available_threads()
 }
 
 /// Calls part(i) for i in [0, parts) on the current executor. `part` must not throw.
-template <class Part>
-void run_parts(std::size_t parts, Part&& part)
+inline void run_parts(std::size_t parts, function_ref<void(std::size_t)> part)
 {
     if (parts <= 1) {
         if (parts == 1) {
@@ -62,9 +61,7 @@ void run_parts(std::size_t parts, Part&& part)
     }
     if (executor* custom = current_executor()) {
         custom->run(
-            parts,
-            [](void* context, std::size_t index) { (*static_cast<std::remove_reference_t<Part>*>(context))(index); },
-            &part);
+            parts, [](void* context, std::size_t index) { (*static_cast<decltype(part)*>(context))(index); }, &part);
         return;
     }
 #if defined(_OPENMP)

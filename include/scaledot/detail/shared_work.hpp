@@ -4,6 +4,7 @@
 #define SCALEDOT_DETAIL_SHARED_WORK_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/detail/function_ref.hpp>
 #include <scaledot/executor.hpp>
 
 #include <algorithm>
@@ -68,8 +69,8 @@ private:
 
 /// Calls range(part, begin, end) for contiguous ranges that make up [0, items), one after another for each part: for up
 /// to four of them, if they are not to be shorter than `shortest`.
-template <class Range>
-void run_ranges(std::size_t items, std::size_t parts, std::size_t shortest, Range&& range)
+inline void run_ranges(std::size_t items, std::size_t parts, std::size_t shortest,
+                       function_ref<void(std::size_t, std::size_t, std::size_t)> range)
 {
     if (parts <= 1) {
         if (parts == 1) {

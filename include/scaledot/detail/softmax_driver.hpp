@@ -8,6 +8,7 @@
 #include <scaledot/detail/shared_work.hpp>
 #include <scaledot/detail/softmax_groups.hpp>
 #include <scaledot/detail/softmax_layout.hpp>
+#include <scaledot/detail/softmax_plan.hpp>
 #include <scaledot/detail/softmax_tile.hpp>
 #include <scaledot/detail/view.hpp>
 #include <scaledot/executor.hpp>
@@ -24,121 +25,68 @@
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
-/// The rows of one call, in the form their kernel takes them. Work is dealt out in units: rows that lie along the
-/// vectors one by one, others in as many as vectors hold.
+/// Computes units of one call.
 template <class Arch, softmax_output Output, class S, class R, class Temperature>
 class softmax_worker {
     using enum softmax_output;
     using T = arithmetic_t<S, R>;
+    using plan = softmax_plan<Arch, S, R>;
     static constexpr std::size_t width = kernel::lanes<Arch, T>;
 
 public:
-    softmax_worker(const softmax_layout<S, R>& layout, const Temperature& temperature)
-        : layout_(layout), temperature_(temperature)
+    softmax_worker(const softmax_layout<S, R>& layout, const plan& how, const Temperature& temperature)
+        : layout_(layout), plan_(how), temperature_(temperature)
     {
-        const std::size_t length = std::max<std::size_t>(layout.length(), 1);
-        constexpr std::size_t most = scratch_bytes / sizeof(T);
-        streaming_ = layout.lines() * layout.rows_per_line() * length * sizeof(R) >= streaming_bytes &&
-                     length * sizeof(T) >= shortest_streamed() &&
-                     layout.input(0, 0) != static_cast<const void*>(layout.output(0, 0));
-        if (is_long()) {
-            scratch_ = Output == probabilities && length <= most ? length + page / sizeof(T) : 0;
-        } else if (is_along()) {
-            static_assert(width * long_bytes <= scratch_bytes);
-            const bool keeps = Output == probabilities && (streaming_ || !std::is_same_v<R, T>);
-            scratch_ = keeps ? rows_at_once() * length : 0;
-        } else {
-            const std::size_t vectors =
-                layout.along() ? 1 : std::clamp<std::size_t>(most / 2 / width / length, 1, columns_at_once);
-            unit_ = vectors * width;
-            scratch_ = unit_ * length <= most ? unit_ * length : 0;
-            if (scratch_ == 0 && (layout.input_stride() != 1 || layout.output_stride() != 1)) {
-                unit_ = 1;
-            }
-        }
-        per_line_ = (layout.rows_per_line() + unit_ - 1) / unit_;
     }
-
-    std::size_t units() const { return layout_.lines() * per_line_; }
-    /// Units that one thread had better take together.
-    std::size_t shortest_range() const { return is_along() && !is_long() ? rows_at_once() : 1; }
-    std::size_t scratch_elements() const { return scratch_; }
 
     void run(std::size_t begin, std::size_t end, T* scratch) const
     {
-        if (is_long()) {
+        switch (plan_.kind) {
+        case plan::way::long_rows:
             run_long(begin, end, scratch);
-        } else if (is_along()) {
-            run_along(begin, end, scratch_ ? scratch : nullptr);
-        } else {
+            break;
+        case plan::way::along_rows:
+            run_along(begin, end, plan_.scratch ? scratch : nullptr);
+            break;
+        case plan::way::lanes:
             run_lanes(begin, end, scratch);
         }
-        if (streaming_) {
+        if (plan_.streaming) {
             kernel::fence_stream();
         }
     }
 
 private:
-    static constexpr std::size_t scratch_bytes = std::size_t{1} << 19;
-    static constexpr std::size_t page = 4096;
-    static constexpr std::size_t streaming_bytes = std::size_t{1} << 24; // of results, which no cache would keep
-    static constexpr std::size_t near_bytes = std::size_t{1} << 14; // of logits and as many results, in the first cache
-    static constexpr std::size_t long_bytes = std::size_t{1} << 13;
-    static constexpr std::size_t shortest_along = 2 * width;
-    static constexpr std::size_t columns_at_once = 4;
-
-    /// Bytes of the shortest rows that are streamed. Lines that two rows share are written around the stream, and what
-    /// is written late is read in other vectors than it was kept in: that takes longer rows to pay.
-    std::size_t shortest_streamed() const
-    {
-        const auto off = reinterpret_cast<std::uintptr_t>(layout_.output(0, 0)) % kernel::alignment_of<Arch> +
-                         static_cast<std::size_t>(layout_.output_stride()) * sizeof(R) % kernel::alignment_of<Arch>;
-        if (Output == probabilities) {
-            return off != 0 ? long_bytes : long_bytes / 4;
-        }
-        return off != 0 ? long_bytes / 2 : 0;
-    }
-
-    bool is_long() const
-    {
-        return layout_.along() && layout_.length() * sizeof(T) >= (streaming_ ? long_bytes / 4 : long_bytes);
-    }
-
-    bool is_along() const { return layout_.along() && layout_.length() >= shortest_along; }
-
-    /// Of those along the vectors.
-    std::size_t rows_at_once() const
-    {
-        return std::clamp<std::size_t>(near_bytes / sizeof(T) / layout_.length(), 1, width);
-    }
-
     /// Elements, whole cache lines, from `memory` to an address in the same place of its page as x. Where it is a
     /// little behind, processors take a logit to be read for a weight just written.
     static std::size_t lines_apart(const S* x, const T* memory)
     {
         const auto apart = reinterpret_cast<std::uintptr_t>(x) - reinterpret_cast<std::uintptr_t>(memory);
-        return apart % page / 64 * 64 / sizeof(T);
+        return apart % plan::page / 64 * 64 / sizeof(T);
     }
 
     void run_long(std::size_t begin, std::size_t end, T* scratch) const
     {
-        const auto input = [&](std::size_t row) { return layout_.input(row / per_line_, row % per_line_); };
-        T* const kept = scratch_ ? scratch + lines_apart(input(begin), scratch) : nullptr;
-        kernel::softmax_long<Arch, Output, T, S, R, Temperature> rows(layout_.length(), temperature_, kept, streaming_);
+        const auto input = [&](std::size_t row) {
+            return layout_.input(row / plan_.units_per_line, row % plan_.units_per_line);
+        };
+        T* const kept = plan_.scratch ? scratch + lines_apart(input(begin), scratch) : nullptr;
+        kernel::softmax_long<Arch, Output, T, S, R, Temperature> rows(layout_.length(), temperature_, kept,
+                                                                      plan_.streaming);
         for (std::size_t i = begin; i < end; ++i) {
             const S* const next = input(std::min(i + 1, end - 1));
-            rows.run(input(i), layout_.output(i / per_line_, i % per_line_), next);
+            rows.run(input(i), layout_.output(i / plan_.units_per_line, i % plan_.units_per_line), next);
         }
     }
 
     void run_along(std::size_t begin, std::size_t end, T* scratch) const
     {
-        softmax_groups<Arch, Output, S, R, T, Temperature> groups(layout_.length(), rows_at_once(), temperature_,
-                                                                  scratch, streaming_);
+        softmax_groups<Arch, Output, S, R, T, Temperature> groups(layout_.length(), plan_.together, temperature_,
+                                                                  scratch, plan_.streaming);
         for (std::size_t row = begin; row < end;) {
-            const std::size_t line = row / per_line_;
-            const std::size_t first = row % per_line_;
-            const std::size_t count = std::min(per_line_ - first, end - row);
+            const std::size_t line = row / plan_.units_per_line;
+            const std::size_t first = row % plan_.units_per_line;
+            const std::size_t count = std::min(plan_.units_per_line - first, end - row);
             groups.take(layout_.input(line, first), layout_.input_stride(), layout_.output(line, first),
                         layout_.output_stride(), count);
             row += count;
@@ -149,9 +97,9 @@ private:
     void run_lanes(std::size_t begin, std::size_t end, T* scratch) const
     {
         for (std::size_t i = begin; i < end; ++i) {
-            const std::size_t line = i / per_line_;
-            const std::size_t first = i % per_line_ * unit_;
-            const std::size_t rows = std::min(unit_, layout_.rows_per_line() - first);
+            const std::size_t line = i / plan_.units_per_line;
+            const std::size_t first = i % plan_.units_per_line * plan_.unit;
+            const std::size_t rows = std::min(plan_.unit, layout_.rows_per_line() - first);
             const S* const x = layout_.input(line, first);
             R* const y = layout_.output(line, first);
             layout_.along() ? run_short(x, y, rows, scratch) : run_columns(x, y, rows, scratch);
@@ -171,8 +119,8 @@ private:
     void run_columns(const S* x, R* y, std::size_t rows, T* scratch) const
     {
         const std::ptrdiff_t step = layout_.input_step();
-        const softmax_tile<Arch, T> tile(scratch, unit_, layout_.length());
-        if (scratch_) {
+        const softmax_tile<Arch, T> tile(scratch, plan_.unit, layout_.length());
+        if (plan_.scratch) {
             tile.load_columns(x, step, layout_.input_stride(), rows);
         }
         for (std::size_t row = 0; row < rows; row += width) {
@@ -180,14 +128,14 @@ private:
             const auto offset = static_cast<std::ptrdiff_t>(row);
             const S* const in = x + offset * layout_.input_stride();
             R* const out = y + offset * layout_.output_stride();
-            if (scratch_) {
+            if (plan_.scratch) {
                 finish(tile.column(row), in, layout_.input_stride(), step, out, layout_.output_stride(), count);
             } else {
                 const strided_column<Arch, T, S, R> column{in, out, step, layout_.output_step(), count};
                 finish(column, in, layout_.input_stride(), step, out, layout_.output_stride(), count);
             }
         }
-        if (scratch_ && Output != logsumexp) {
+        if (plan_.scratch && Output != logsumexp) {
             tile.store_columns(y, layout_.output_step(), layout_.output_stride(), rows);
         }
     }
@@ -210,11 +158,8 @@ private:
     }
 
     const softmax_layout<S, R>& layout_;
+    const plan& plan_;
     const Temperature& temperature_;
-    std::size_t unit_ = 1;
-    std::size_t scratch_;
-    std::size_t per_line_;
-    bool streaming_;
 };
 
 inline bool is_limit(double temperature)
@@ -271,19 +216,18 @@ void drive_softmax(const strided_view<const S>& x, const strided_view<R>& y, std
         run_limits<Output>(layout, temperature == 0.0);
         return;
     }
+    const softmax_plan<Arch, S, R> plan(layout, Output);
+    constexpr double operations_per_logit = 24;
+    const double logits_per_unit =
+        static_cast<double>(element_count(x.shape)) / static_cast<double>(std::max<std::size_t>(plan.units, 1));
+    const std::size_t parts = part_count(plan.units, logits_per_unit * operations_per_logit);
+    const std::size_t bytes = bytes_apart(plan.scratch * sizeof(T));
+    const scratch_lease memory(checked_product(bytes, parts, "scratch memory"));
     with_temperature<T, Output>(temperature, [&]<class Temperature>(const Temperature& form) {
-        const softmax_worker<Arch, Output, S, R, Temperature> worker(layout, form);
-        constexpr double operations_per_logit = 24;
-        const double rows_per_unit = static_cast<double>(layout.lines() * layout.rows_per_line()) /
-                                     static_cast<double>(std::max<std::size_t>(worker.units(), 1));
-        const std::size_t parts =
-            part_count(worker.units(), rows_per_unit * static_cast<double>(layout.length()) * operations_per_logit);
-        const std::size_t bytes = bytes_apart(worker.scratch_elements() * sizeof(T));
-        const scratch_lease memory(checked_product(bytes, parts, "scratch memory"));
-        run_ranges(worker.units(), parts, worker.shortest_range(),
-                   [&](std::size_t part, std::size_t begin, std::size_t end) {
-                       worker.run(begin, end, reinterpret_cast<T*>(memory.data() + part * bytes));
-                   });
+        const softmax_worker<Arch, Output, S, R, Temperature> worker(layout, plan, form);
+        run_ranges(plan.units, parts, plan.together, [&](std::size_t part, std::size_t begin, std::size_t end) {
+            worker.run(begin, end, reinterpret_cast<T*>(memory.data() + part * bytes));
+        });
     });
 }
 

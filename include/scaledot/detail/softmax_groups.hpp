@@ -24,6 +24,7 @@ class softmax_groups {
     using rows_type = kernel::softmax_rows<S, R>;
     using narrow = kernel::narrow_rows<Arch, T>;
     using any_rows = kernel::softmax_along<Arch, T, S, R>;
+    static constexpr bool may_be_narrow = narrow::exist && !Temperature::extreme;
 
 public:
     /// `scratch`: memory for the weights of a group, or nullptr, where they wait in the results.
@@ -40,9 +41,12 @@ public:
         const line rows{x, input_stride, y, output_stride, count};
         for (std::size_t first = 0; first < count; first += size_) {
             const std::size_t end = std::min(first + size_, count);
-            if (!are_others(rows, first, end)) {
-                sort(rows, first, end);
+            if constexpr (may_be_narrow) {
+                if (are_others(rows, first, end)) {
+                    continue;
+                }
             }
+            sort(rows, first, end);
         }
     }
 
@@ -94,10 +98,10 @@ private:
 
     void sort(const line& rows, std::size_t first, std::size_t end)
     {
-        expect_others_ = narrow::exist;
+        expect_others_ = may_be_narrow;
         for (std::size_t row = first; row < end; ++row) {
             const S* const x = rows.logits(row);
-            if constexpr (narrow::exist) {
+            if constexpr (may_be_narrow) {
                 if (narrow_.contain(x, narrow_rows_.length())) {
                     expect_others_ = false;
                     narrow_rows_.add(x, rows.result(row));
@@ -118,7 +122,7 @@ private:
 
     void run_narrow()
     {
-        if constexpr (narrow::exist) {
+        if constexpr (may_be_narrow) {
             if (narrow_rows_.count() == 0) {
                 return;
             }

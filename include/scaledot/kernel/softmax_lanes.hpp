@@ -105,13 +105,14 @@ private:
     pair<B> minus_logarithm(std::size_t rows, const pair<B>& sum)
     {
         const weigher<B, false> weigh(frame_, scale_);
-        return minus_logarithms<Arch, T>(rows, sum, weigh(maximum_), [&](const auto&) {
+        const auto find = [&](const wanted_lanes<Arch, T>&, pair<B>& others) {
             const auto load = [&](std::size_t i) __attribute__((always_inline))
             {
                 return column_.load(i);
             };
-            return add_others<B>(length_, load, weigh, maximum_);
-        });
+            others = add_others<B>(length_, load, weigh, maximum_);
+        };
+        return minus_logarithms<Arch, T>(rows, sum, weigh(maximum_), find);
     }
 
     Column column_;

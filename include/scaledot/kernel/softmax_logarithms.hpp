@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_SOFTMAX_LOGARITHMS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/detail/function_ref.hpp>
 #include <scaledot/kernel/convert.hpp>
 #include <scaledot/kernel/logarithm.hpp>
 #include <scaledot/kernel/pair.hpp>
@@ -20,7 +21,6 @@
 #include <cmath>
 #include <cstddef>
 #include <type_traits>
-#include <utility>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
@@ -152,22 +152,31 @@ private:
     std::array<half, 2> halves_;
 };
 
-/// The logarithms of the sums of rows in lanes over their largest weights, negative, as pairs. others(wanted) gives the
-/// sums without the maximum of the lanes that are wanted.
-template <class Arch, class T, class Others>
+/// One thing a lane: whether something is asked of it.
+template <class Arch, class T>
+using wanted_lanes = std::array<bool, lanes<Arch, T>>;
+
+/// Puts the sums without the maximum, of the lanes that are wanted, into others.
+template <class Arch, class T>
+using find_others = detail::function_ref<void(const wanted_lanes<Arch, T>& wanted, pair<batch<Arch, T>>& others)>;
+
+/// The logarithms of the sums of rows in lanes over their largest weights, negative, as pairs.
+template <class Arch, class T>
 pair<batch<Arch, T>> minus_logarithms(std::size_t rows, const pair<batch<Arch, T>>& sum,
-                                      const weight<batch<Arch, T>>& largest, Others&& others)
+                                      const weight<batch<Arch, T>>& largest, find_others<Arch, T> find)
 {
     row_logarithms<Arch, T> logarithms(sum, largest);
     const auto ratios = logarithms.ratios();
-    std::array<bool, lanes<Arch, T>> wanted{};
+    wanted_lanes<Arch, T> wanted{};
     bool any = false;
     for (std::size_t lane = 0; lane < rows; ++lane) {
         wanted[lane] = ratios[lane] < least_ratio;
         any |= wanted[lane];
     }
     if (any) {
-        logarithms.look_at_others(others(std::as_const(wanted)));
+        pair<batch<Arch, T>> others;
+        find(wanted, others);
+        logarithms.look_at_others(others);
     }
     return logarithms.negative();
 }
@@ -209,7 +218,7 @@ pair<batch<Arch, T>> minus_logarithms_of_rows(const softmax_rows<S, R>& rows, co
 {
     using B = batch<Arch, T>;
     const lane_array<Arch, T> maxima(maximum);
-    return minus_logarithms<Arch, T>(rows.count(), sum, largest, [&](const auto& wanted) {
+    const auto find = [&](const wanted_lanes<Arch, T>& wanted, pair<B>& others) {
         const std::size_t vectors = (rows.length() + B::size - 1) / B::size;
         lane_array<Arch, T> high{};
         lane_array<Arch, T> low{};
@@ -220,13 +229,14 @@ pair<batch<Arch, T>> minus_logarithms_of_rows(const softmax_rows<S, R>& rows, co
                     return load_partial<Arch, T>(x + i * B::size, std::min(B::size, rows.length() - i * B::size),
                                                  maxima[row]); // which does not count
                 };
-                const auto others = reduce(add_others<B>(vectors, load, weigher_of(row), B(maxima[row])));
-                high[row] = others.high;
-                low[row] = others.low;
+                const auto of_row = reduce(add_others<B>(vectors, load, weigher_of(row), B(maxima[row])));
+                high[row] = of_row.high;
+                low[row] = of_row.low;
             }
         }
-        return pair<B>{high.vector(), low.vector()};
-    });
+        others = {high.vector(), low.vector()};
+    };
+    return minus_logarithms<Arch, T>(rows.count(), sum, largest, find);
 }
 
 /// The logarithms of rows that lie along the vectors, NaN where they are poisoned.

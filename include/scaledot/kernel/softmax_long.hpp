@@ -103,6 +103,7 @@ class softmax_long {
     using B = batch<Arch, T>;
     using I = typename weight_frame<B>::I;
     static constexpr std::size_t width = lanes<Arch, T>;
+    static constexpr bool may_be_narrow = narrow_rows<Arch, T>::exist && !Temperature::extreme;
 
 public:
     softmax_long(std::size_t length, const Temperature& temperature, T* kept, bool streaming)
@@ -164,7 +165,7 @@ private:
     {
         found_row found;
         found.narrow = false;
-        if constexpr (narrow_rows<Arch, T>::exist && Output == softmax_output::probabilities) {
+        if constexpr (may_be_narrow && Output == softmax_output::probabilities) {
             if (kept_ && narrow_.contain(x, length_)) {
                 add_narrow(x, next, found);
                 return found;
@@ -180,14 +181,14 @@ private:
         const T largest = largest_lane(range.maximum);
         const T lowest = lowest_lane(range.lowest);
         found.maximum = B(largest);
-        if constexpr (narrow_rows<Arch, T>::exist && Output != softmax_output::probabilities) {
+        if constexpr (may_be_narrow && Output != softmax_output::probabilities) {
             if (narrow_.contain_between(lowest, largest, length_)) {
                 add_narrow(x, next, found);
                 return found;
             }
         }
         found.frame = frame_of(found.maximum, B(lowest), temperature_.scale);
-        if (xsimd::all(found.frame.plain == B(1))) {
+        if (!Temperature::extreme && xsimd::all(found.frame.plain == B(1))) {
             found.sum = reduce(add_beside<weight_sum<B>>(x, next, weigher<B, true>(found.frame, temperature_.scale)));
         } else {
             finish();
@@ -317,7 +318,7 @@ private:
                                                   weigh(found.maximum), [&](std::size_t) { return weigh; });
             return pair<B>{B(logarithm.high.get(0)), B(logarithm.low.get(0))};
         };
-        if constexpr (narrow_rows<Arch, T>::exist) {
+        if constexpr (may_be_narrow) {
             if (found.narrow) {
                 return weighed_by(narrow_weigher<B>(temperature_.scale));
             }

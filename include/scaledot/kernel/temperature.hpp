@@ -39,6 +39,7 @@ template <class B>
 /// What weights and their sums need of any T; the others below make logarithms as well.
 template <class T>
 struct weighing_temperature {
+    static constexpr bool extreme = false;
     double value;
     exponent_scale<T> scale;
 
@@ -48,6 +49,7 @@ struct weighing_temperature {
 /// T = 1.
 template <class T>
 struct unit_temperature {
+    static constexpr bool extreme = false;
     double value = 1.0;
     exponent_scale<T> scale{1.0};
 
@@ -63,6 +65,7 @@ struct unit_temperature {
 template <class T>
 class moderate_temperature {
 public:
+    static constexpr bool extreme = false;
     double value;
     exponent_scale<T> scale;
 
@@ -101,6 +104,7 @@ private:
 template <class T>
 class positive_temperature {
 public:
+    static constexpr bool extreme = true; ///< no row is plain or narrow
     double value;
     exponent_scale<T> scale;
 

@@ -22,11 +22,11 @@ namespace {
 constexpr const absent* none = nullptr;
 
 template <bool Centred = true, join_kind Join = join_kind::plain>
-row_normalizations<arch> normalizations(const std::vector<float>& x, double epsilon)
+row_normalizations<arch> normalizations(const std::vector<float>& x, double epsilon, const magnitude_range& gamma = {})
 {
     std::array<row_sums<arch>, rows> sums;
     sums[1] = row_summation<arch, Centred, false, float>(x.data(), x.size()).finish(Join);
-    return normalizations_of<arch, Centred, Join>(sums, x.size(), epsilon);
+    return normalizations_of<arch, Centred, Join>(sums, x.size(), epsilon, gamma);
 }
 
 bool is_usual(const std::vector<float>& x, double epsilon = 1e-5)
@@ -71,7 +71,7 @@ TEST_CASE("normalizations_of_short_rows: those of normalizations_of, each in the
     }
     x[3 * length + 4] = sd::kernel::infinity<float>;
     std::fill_n(x.begin() + (vector - 1) * length, length, 2.5f); // whose variance cancels
-    const auto short_rows = normalizations_of_short_rows<arch, true>(x.data(), length, length, 1e-5);
+    const auto short_rows = normalizations_of_short_rows<arch, true>(x.data(), length, length, 1e-5, {});
     for (std::size_t row = 0; row < vector; ++row) {
         const auto begin = x.begin() + static_cast<std::ptrdiff_t>(row * length);
         const auto alone = normalizations({begin, begin + length}, 1e-5);
@@ -100,6 +100,47 @@ TEST_CASE("normalizations_of: rows that need more care are told")
     CHECK(!is_usual({1, 2, sd::kernel::infinity<float>, 3}));
     CHECK(!is_usual({1, 2, sd::kernel::quiet_nan<float>(), 3}));
     CHECK(!is_usual({1, 2, std::bit_cast<float>(0xffc00000u), 3})); // a negative NaN
+}
+
+TEST_CASE("magnitudes_of: the smallest but 0 and the largest, at every length and place; subnormal ones count as 0")
+{
+    const auto of = [](const std::vector<float>& gamma) { return magnitudes_of<arch>(gamma.data(), gamma.size()); };
+    for (std::size_t length = 2; length <= 5 * vector; ++length) {
+        for (std::size_t i = 0; i < length; ++i) {
+            std::vector<float> gamma(length, -3.0f);
+            gamma[i] = 0x1p-126f;
+            gamma[(i + 1) % length] = -0x1.8p100f;
+            CHECK(of(gamma).least == 0x1p-126);
+            CHECK(of(gamma).largest == 0x1.8p100);
+            gamma[i] = i % 2 ? 0.0f : -0.0f;
+            CHECK(of(gamma).least == (length == 2 ? 0x1.8p100 : 3));
+            gamma[i] = std::bit_cast<float>(std::uint32_t{0x80000001});
+            CHECK(of(gamma).least == 0);
+            gamma[i] = barrier(sd::kernel::quiet_nan<float>());
+            CHECK(of(gamma).least == (length == 2 ? 0x1.8p100 : 3));
+            CHECK(of(gamma).largest == 0x1.8p100);
+            gamma[i] = barrier(sd::kernel::infinity<float>);
+            CHECK(of(gamma).largest >= 0x1p128);
+        }
+    }
+    CHECK(of({0, -0.0f, 0}).least == 1);
+    CHECK(of({0, -0.0f, 0}).largest == 1);
+}
+
+TEST_CASE(
+    "normalizations_of: without a mean rows may hold any numbers, but no factor may be next to under- or overflow")
+{
+    const auto is_usual_for = [](const std::vector<float>& x, const magnitude_range& gamma) {
+        return normalizations<false>(x, 0, gamma).verdict[1] >= 0;
+    };
+    CHECK(is_usual_for({1, 2, 3, 0x1p-126f}, {}));
+    CHECK(is_usual_for({1, 1, 1, 1}, {0x1p-119, 0x1p119}));
+    CHECK(!is_usual_for({1, 1, 1, 1}, {0x1p-121, 1}));
+    CHECK(!is_usual_for({1, 1, 1, 1}, {1, 0x1p121}));
+    CHECK(!is_usual_for({1, 1, 1, 1}, {0, 1}));
+    CHECK(is_usual_for({0x1p-30f, 0x1p-30f}, {0x1p-140, 1}));
+    CHECK(!is_usual_for({0x1p-30f, 0x1p-30f}, {1, 0x1p100}));
+    CHECK(!is_usual_for({1, sd::kernel::infinity<float>}, {}));
 }
 
 TEST_CASE_TEMPLATE(

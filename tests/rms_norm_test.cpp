@@ -96,6 +96,37 @@ TEST_CASE_TEMPLATE("rms_norm: the error is at most rms_norm_max_ulp at every len
     }
 }
 
+TEST_CASE_TEMPLATE("rms_norm: the bound holds for numbers next to 0 beside others, times any gamma", T, float, double,
+                   sd::bfloat16)
+{
+    for (const std::size_t length : {5u, 40u, 64u, 65u, 300u}) {
+        for (const int largest : {-120, -60, 0, 60, 120}) {
+            for (const int gamma_range : {0, 40, 130}) {
+                xt::xtensor<T, 1> x = gaussian<T>(length, 0, 1, 5);
+                xt::xtensor<T, 1> gamma = gaussian<T>(length, 0, 1, 6);
+                for (std::size_t i = 0; i < length; ++i) {
+                    const int down = static_cast<int>(i * 37 % 140);
+                    const int along = static_cast<int>(i * 11 % 13) - 6;
+                    x(i) = from_double<T>(std::ldexp(as_double(x(i)), largest - (i == 1 ? 0 : down)));
+                    gamma(i) = from_double<T>(std::ldexp(as_double(gamma(i)), along * gamma_range / 7));
+#if defined(__FAST_MATH__) // which takes subnormal numbers for 0
+                    const double least = 0x1p-126;
+                    x(i) = std::abs(as_double(x(i))) < least ? from_double<T>(least) : x(i);
+                    gamma(i) = std::abs(as_double(gamma(i))) < least ? from_double<T>(least) : gamma(i);
+#endif
+                }
+                CAPTURE(length);
+                CAPTURE(largest);
+                CAPTURE(gamma_range);
+                for (const double epsilon : {0.0, 1e-6}) {
+                    CHECK(worst_error(sd::rms_norm(x, gamma, {.epsilon = epsilon}), x, gamma, epsilon) <=
+                          sd::rms_norm_max_ulp);
+                }
+            }
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("rms_norm: the bound holds for a row of 10^6 elements", T, float, double)
 {
     const std::size_t length = 1'000'000;

@@ -34,6 +34,9 @@ public:
         : target(out, inner), source(x, inner), x_(x), gamma_(gamma), beta_(beta), segments_(segments),
           length_(segments.length()), epsilon_(epsilon), report_(report), reported_(report)
     {
+        if constexpr (!centred && !pairs && !std::is_same_v<G, kernel::absent>) {
+            magnitudes_ = kernel::magnitudes_of<Arch>(gamma, length_);
+        }
     }
 
     void run(std::size_t begin, std::size_t end, bool large) const
@@ -94,8 +97,9 @@ private:
         if constexpr (pairs) {
             return kernel::normalizations_of<Arch, centred>(sums, length_, epsilon_);
         } else {
-            return kind == plain ? kernel::normalizations_of<Arch, centred, plain>(sums, length_, epsilon_)
-                                 : kernel::normalizations_of<Arch, centred, paired>(sums, length_, epsilon_);
+            return kind == plain
+                       ? kernel::normalizations_of<Arch, centred, plain>(sums, length_, epsilon_, magnitudes_)
+                       : kernel::normalizations_of<Arch, centred, paired>(sums, length_, epsilon_, magnitudes_);
         }
     }
 
@@ -124,8 +128,7 @@ private:
         for (std::size_t first = begin; first < end;) {
             if constexpr (!widened) {
                 if (end - first >= short_group_size && source.even()) {
-                    for (const normalizations& n : kernel::normalizations_of_short_rows<Arch, centred>(
-                             source(first), source(first + 1) - source(first), length_, epsilon_)) {
+                    for (const normalizations& n : of_short_rows(source(first), source(first + 1) - source(first))) {
                         write_short<Store>(first, group_size, n);
                         first += group_size;
                     }
@@ -135,6 +138,15 @@ private:
             const std::size_t count = std::min(group_size, end - first);
             write_short<Store>(first, count, of_few_short_rows<Store>(first, count));
             first += count;
+        }
+    }
+
+    [[gnu::always_inline]] auto of_short_rows(const S* rows, std::ptrdiff_t stride) const
+    {
+        if constexpr (pairs) {
+            return kernel::normalizations_of_short_rows<Arch, centred>(rows, stride, length_, epsilon_);
+        } else {
+            return kernel::normalizations_of_short_rows<Arch, centred>(rows, stride, length_, epsilon_, magnitudes_);
         }
     }
 
@@ -162,8 +174,7 @@ private:
             for (std::size_t r = 0; r < group_size; ++r) {
                 std::copy_n(source(first + std::min(r, count - 1)), length_, rows.data() + r * length_);
             }
-            return kernel::normalizations_of_short_rows<Arch, centred>(
-                rows.data(), static_cast<std::ptrdiff_t>(length_), length_, epsilon_)[0];
+            return of_short_rows(rows.data(), static_cast<std::ptrdiff_t>(length_))[0];
         } else {
             group_of_sums sums;
             for (std::size_t r = 0; r < count; ++r) {
@@ -268,6 +279,7 @@ private:
     double epsilon_;
     const norm_report& report_;
     bool reported_;
+    kernel::magnitude_range magnitudes_; ///< of gamma, where rows are multiplied by inverse * gamma
 };
 
 } // namespace scaledot::inline SCALEDOT_BUILD::detail

@@ -193,20 +193,6 @@ public:
     }
 
 private:
-    /// The larger of |x| and a, a number from 0 on; a where x is NaN.
-    [[gnu::always_inline]] static B larger_magnitude(const B& x, const B& a)
-    {
-#if defined(__AVX512DQ__)
-        constexpr int largest_magnitude = 3 | 2 << 2; // of two, as a positive number
-        if constexpr (sizeof(x) == 64 && sizeof(T) == 4) {
-            return _mm512_range_ps(x.data, a.data, largest_magnitude);
-        } else if constexpr (sizeof(x) == 64) {
-            return _mm512_range_pd(x.data, a.data, largest_magnitude);
-        }
-#endif
-        return larger(xsimd::abs(x), a);
-    }
-
     T limit_;
 };
 

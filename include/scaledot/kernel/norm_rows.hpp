@@ -16,8 +16,10 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 SCALEDOT_KERNELS_BEGIN
@@ -35,10 +37,59 @@ struct row_normalizations {
     std::array<std::int64_t, size> verdict; ///< negative: this row is kernel/norm.hpp's
 };
 
+/// The magnitudes of numbers other than 0 and NaN. A subnormal one counts as 0.
+struct magnitude_range {
+    double least = 1;
+    double largest = 1;
+};
+
+template <class Arch, class G>
+magnitude_range magnitudes_of(const G* x, std::size_t count)
+{
+    using F = batch<Arch, float>;
+    constexpr float smallest_normal = std::numeric_limits<float>::min();
+    constexpr std::size_t chains = 4;
+    std::array<F, chains> least;
+    std::array<F, chains> largest;
+    least.fill(F(std::numeric_limits<float>::max()));
+    largest.fill(F(0.0f));
+    const auto look_at = [&](std::size_t chain, const F& v) __attribute__((always_inline))
+    {
+        least[chain] = smaller_magnitude(v, least[chain]);
+        largest[chain] = larger_magnitude(v, largest[chain]);
+    };
+    std::size_t i = 0;
+    for (; i + chains * F::size <= count; i += chains * F::size) {
+        unroll<chains>([&](auto chain) __attribute__((always_inline)) {
+            look_at(chain, load_vector<Arch, float>(x + i + chain * F::size));
+        });
+    }
+    for (; i < count; i += F::size) {
+        look_at(0, load_some<Arch, float>(x + i, std::min(F::size, count - i)));
+    }
+    const F least_of_lane = smaller(smaller(least[0], least[1]), smaller(least[2], least[3]));
+    const F largest_of_lane = larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
+    magnitude_range range{-largest_lane(F(-least_of_lane)), largest_lane(largest_of_lane)};
+    if (range.largest == 0) {
+        return {};
+    }
+    if (range.least < smallest_normal) { // 0 hides what else there is
+        range.least = range.largest;
+        for (std::size_t k = 0; k < count; ++k) {
+            const auto bits = std::bit_cast<std::uint32_t>(to_arithmetic<float>(x[k])) & 0x7fffffffu;
+            if (bits != 0 && bits <= std::bit_cast<std::uint32_t>(infinity<float>)) {
+                const bool normal = bits >= std::bit_cast<std::uint32_t>(smallest_normal);
+                range.least = std::min(range.least, normal ? double{std::bit_cast<float>(bits)} : 0.0);
+            }
+        }
+    }
+    return range;
+}
+
 /// From sums with a row a lane.
 template <class Arch, bool Centred, join_kind Join>
 [[gnu::always_inline]] inline row_normalizations<Arch> normalizations_of(const row_sums<Arch>& sums, std::size_t count,
-                                                                         double epsilon)
+                                                                         double epsilon, const magnitude_range& gamma)
 {
     using D = batch<Arch, double>;
     using I = batch<Arch, std::int64_t>;
@@ -68,6 +119,10 @@ template <class Arch, bool Centred, join_kind Join>
     const D inverse = barrier(D(D(1) / barrier(xsimd::sqrt(larger(D(variance + D(epsilon)), D(0))))));
     usual = smaller(usual, smaller(D(D(0x1p100) - inverse), D(inverse - D(0x1p-100))));
     usual = smaller(usual, D(magnitude * inverse - D(elements * 0x1p-97)));
+    if constexpr (!Centred) { // whose factors are inverse * gamma
+        usual = smaller(usual,
+                        smaller(D(inverse * D(gamma.least) - D(0x1p-120)), D(D(0x1p120) - inverse * D(gamma.largest))));
+    }
     const I infinite(exponent_mask<double>);
     const I finite = (as_bits(sums.squares) & infinite) - infinite; // negative where squares are
     row_normalizations<Arch> result;
@@ -85,7 +140,7 @@ template <class Arch, bool Centred, join_kind Join>
 /// From the sums of each row, lane by lane.
 template <class Arch, bool Centred, join_kind Join>
 row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lanes<Arch, double>>& rows,
-                                           std::size_t count, double epsilon)
+                                           std::size_t count, double epsilon, const magnitude_range& gamma)
 {
     using D = batch<Arch, double>;
     using I = batch<Arch, std::int64_t>;
@@ -109,21 +164,22 @@ row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lane
     } else if constexpr (Centred) {
         sums.sum.high = fold([](const auto& row) { return row.sum.high; }, plus);
     }
-    return normalizations_of<Arch, Centred, Join>(sums, count, epsilon);
+    return normalizations_of<Arch, Centred, Join>(sums, count, epsilon, gamma);
 }
 
 /// Of as many short rows, `stride` elements apart, as a vector has floats.
 template <class Arch, bool Centred, class S>
 std::array<row_normalizations<Arch>, 2> normalizations_of_short_rows(const S* rows, std::ptrdiff_t stride,
-                                                                     std::size_t count, double epsilon)
+                                                                     std::size_t count, double epsilon,
+                                                                     const magnitude_range& gamma)
 {
     const auto sums = sums_of_short_rows<Arch, Centred>(rows, stride, count);
-    return {normalizations_of<Arch, Centred, join_kind::plain>(sums[0], count, epsilon),
-            normalizations_of<Arch, Centred, join_kind::plain>(sums[1], count, epsilon)};
+    return {normalizations_of<Arch, Centred, join_kind::plain>(sums[0], count, epsilon, gamma),
+            normalizations_of<Arch, Centred, join_kind::plain>(sums[1], count, epsilon, gamma)};
 }
 
 /// y = ((x - mean) * inverse + offset) * gamma + beta in T, so many vectors a step; without Centred mean and offset are
-/// 0. y may be x itself.
+/// 0, and in float y = x * (inverse * gamma): what is next to 0 is rounded once. y may be x itself.
 template <class Arch, bool Centred, store_kind Store, class O, class S, class G, class B, class T = float,
           std::size_t Step = 2>
 class row_output {
@@ -188,6 +244,9 @@ private:
     template <class Load>
     [[gnu::always_inline]] F result(Load&& load) const
     {
+        if constexpr (!Centred && std::is_same_v<T, float> && !std::is_same_v<G, absent> && std::is_same_v<B, absent>) {
+            return load(x_) * barrier(F(inverse_ * load(gamma_)));
+        }
         F z = load(x_);
         if constexpr (Centred) {
             z = multiply_add(barrier(F(z - mean_)), inverse_, offset_);

@@ -147,7 +147,8 @@ private:
 enum class join_kind { plain, paired };
 
 /// Sums in double of a row of floats, halves or bfloat16, two vectors of floats a step: four chains of additions a
-/// lane. Which element comes to which chain depends on its place and its type only. Without Centred only squares.
+/// lane. Which element comes to which chain depends on its place and its type only. Without Centred only squares: no
+/// smallest magnitude, either.
 /// Ahead: what follows the row in memory is asked for.
 template <class Arch, bool Centred, bool Ahead, class S>
 class row_summation {
@@ -196,10 +197,10 @@ public:
         }
         if (i_ < count_) {
             const F v = load_first<Arch, float>(x_ + i_, count_ - i_);
-            smallest_.look_at(v);
+            look_at(v);
             add(widen_halves(v), std::integral_constant<std::size_t, 2>{});
         }
-        if constexpr (std::is_same_v<S, bfloat16>) {
+        if constexpr (Centred && std::is_same_v<S, bfloat16>) {
             const U pairs = std::bit_cast<U>(smallest_words_);
             smallest_.look_at_doubled(U((pairs >> 16) + 1) << 16);
             smallest_.look_at_doubled(U(pairs + 1) << 16);
@@ -219,11 +220,18 @@ public:
     }
 
 private:
+    [[gnu::always_inline]] void look_at([[maybe_unused]] const F& v)
+    {
+        if constexpr (Centred) {
+            smallest_.look_at(v);
+        }
+    }
+
     template <std::size_t First>
     [[gnu::always_inline]] void add_at(std::size_t i, std::integral_constant<std::size_t, First> first)
     {
         const F v = load_vector<Arch, float>(x_ + i);
-        smallest_.look_at(v);
+        look_at(v);
         if constexpr (std::is_same_v<S, float>) {
             add({load_vector<Arch, double>(x_ + i), load_vector<Arch, double>(x_ + i + D::size)}, first);
         } else {
@@ -236,8 +244,10 @@ private:
     {
         U pairs;
         std::memcpy(&pairs, static_cast<const void*>(x_ + i_), sizeof pairs);
-        const W words = std::bit_cast<W>(pairs);
-        smallest_words_ = smaller_unsigned(smallest_words_, W(words + words - 1));
+        if constexpr (Centred) {
+            const W words = std::bit_cast<W>(pairs);
+            smallest_words_ = smaller_unsigned(smallest_words_, W(words + words - 1));
+        }
         add(widen_by_memory(std::bit_cast<F>(pairs << 16)), std::integral_constant<std::size_t, 0>{});
         add(widen_by_memory(std::bit_cast<F>(pairs & 0xffff0000u)), std::integral_constant<std::size_t, 2>{});
     }
@@ -282,7 +292,9 @@ template <class Arch, bool Centred, class S>
     smallest_magnitude<F> smallest;
     for (std::size_t i = 0; i < count; i += F::size) {
         const F v = load_first<Arch, float>(x + i, std::min(F::size, count - i));
-        smallest.look_at(v);
+        if constexpr (Centred) {
+            smallest.look_at(v);
+        }
         for (const D& wide : widen_halves(v)) {
             if constexpr (Centred) {
                 result.sum.high = result.sum.high + wide;
@@ -311,7 +323,9 @@ template <class Arch, bool Centred, class S>
     smallest_magnitude<F> smallest;
     const auto add = [&](auto place, const F& column) __attribute__((always_inline))
     {
-        smallest.look_at(column);
+        if constexpr (Centred) {
+            smallest.look_at(column);
+        }
         const auto wide = widen_halves(column);
         unroll<2>([&](auto half) __attribute__((always_inline)) {
             if constexpr (Centred) {

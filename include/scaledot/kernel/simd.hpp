@@ -193,6 +193,38 @@ template <class T, class A>
     return xsimd::select(a < b, a, b);
 }
 
+/// The larger of |x| and a, a number from 0 on; a where x is NaN.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> larger_magnitude(const xsimd::batch<T, A>& x,
+                                                                  const xsimd::batch<T, A>& a)
+{
+#if defined(__AVX512DQ__)
+    constexpr int largest_magnitude = 3 | 2 << 2; // of two, as a positive number
+    if constexpr (sizeof(x) == 64 && sizeof(T) == 4) {
+        return _mm512_range_ps(x.data, a.data, largest_magnitude);
+    } else if constexpr (sizeof(x) == 64) {
+        return _mm512_range_pd(x.data, a.data, largest_magnitude);
+    }
+#endif
+    return larger(xsimd::abs(x), a);
+}
+
+/// The smaller of |x| and a, a number from 0 on; a where x is NaN.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> smaller_magnitude(const xsimd::batch<T, A>& x,
+                                                                   const xsimd::batch<T, A>& a)
+{
+#if defined(__AVX512DQ__)
+    constexpr int smallest_magnitude = 2 | 2 << 2;
+    if constexpr (sizeof(x) == 64 && sizeof(T) == 4) {
+        return _mm512_range_ps(x.data, a.data, smallest_magnitude);
+    } else if constexpr (sizeof(x) == 64) {
+        return _mm512_range_pd(x.data, a.data, smallest_magnitude);
+    }
+#endif
+    return smaller(xsimd::abs(x), a);
+}
+
 /// The bits of +infinity: the exponent of T all ones. x is infinite or NaN exactly when its bits contain them.
 template <class T>
 inline constexpr bits_of<T> exponent_mask =

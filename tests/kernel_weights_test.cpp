@@ -71,25 +71,6 @@ std::vector<T> logits_below(double top, double depth, double temperature)
 
 } // namespace
 
-TEST_CASE_TEMPLATE("sixteenth: entry index mod 16 of a table, in each lane", T, float, double)
-{
-    std::array<bits_of<T>, lanes<arch, T>> index;
-    for (int round = 0; round < 40; ++round) {
-        for (std::size_t i = 0; i < index.size(); ++i) {
-            index[i] = static_cast<bits_of<T>>(7 * round * (i % 2 ? 1 : -1)) + static_cast<bits_of<T>>(3 * i);
-        }
-        const auto at = batch<arch, bits_of<T>>::load_unaligned(index.data());
-        std::array<bits_of<T>, lanes<arch, T>> powers;
-        std::array<T, lanes<arch, T>> errors;
-        sixteenth<T>(weight_constants<T>::powers, at).store_unaligned(powers.data());
-        sixteenth<T>(weight_constants<T>::errors, at).store_unaligned(errors.data());
-        for (std::size_t i = 0; i < index.size(); ++i) {
-            CHECK(powers[i] == weight_constants<T>::powers[static_cast<std::size_t>(index[i] & 15)]);
-            CHECK(errors[i] == weight_constants<T>::errors[static_cast<std::size_t>(index[i] & 15)]);
-        }
-    }
-}
-
 TEST_CASE_TEMPLATE("weigher: power and excess are exact to weight_max_error, their value to half an ulp more", T, float,
                    double)
 {

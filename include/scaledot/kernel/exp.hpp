@@ -5,6 +5,13 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/sixteenths.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
@@ -134,12 +141,8 @@ struct power_table<xsimd::batch<float, A>> {
                                                                const xsimd::batch<float, A>& n,
                                                                const xsimd::batch<float, A>& excess)
     {
-        const __m512 table =
-            _mm512_setr_ps(0x1p+0f, 0x1.0b5586p+0f, 0x1.172b84p+0f, 0x1.2387a6p+0f, 0x1.306fep+0f, 0x1.3dea64p+0f,
-                           0x1.4bfdaep+0f, 0x1.5ab07ep+0f, 0x1.6a09e6p+0f, 0x1.7a1148p+0f, 0x1.8ace54p+0f,
-                           0x1.9c4918p+0f, 0x1.ae89fap+0f, 0x1.c199bep+0f, 0x1.d5818ep+0f, 0x1.ea4afap+0f);
-        const xsimd::batch<float, A> fraction = _mm512_permutexvar_ps(index.data, table);
-        return _mm512_scalef_ps(multiply_add(excess, fraction, fraction).data, n.data);
+        const auto fraction = sixteenth<float>(sixteenth_powers<float>, index);
+        return scaled_by_power(multiply_add(excess, fraction, fraction), n);
     }
 };
 #endif

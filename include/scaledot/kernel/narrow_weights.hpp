@@ -82,15 +82,12 @@ template <class B, class I>
 [[gnu::always_inline]] inline B narrow_power(const I& index, [[maybe_unused]] const B& n)
 {
     using T = typename B::value_type;
-#if defined(__AVX512F__)
-    if constexpr (sizeof(n) == 64 && sizeof(T) == 4) {
-        return _mm512_scalef_ps(sixteenth<T>(narrow_table<T, false>, index).data, n.data);
-    } else if constexpr (sizeof(n) == 64) {
-        return _mm512_scalef_pd(sixteenth<T>(narrow_table<T, false>, index).data, n.data);
+    if constexpr (has_scaling<B>) {
+        return scaled_by_power(sixteenth<T>(narrow_table<T, false>, index), n);
+    } else {
+        return from_bits<T>(
+            I(sixteenth<T>(narrow_table<T, true>, index) + shift_left<exp_constants<T>::fraction_bits - 4>(index)));
     }
-#endif
-    return from_bits<T>(
-        I(sixteenth<T>(narrow_table<T, true>, index) + shift_left<exp_constants<T>::fraction_bits - 4>(index)));
 }
 
 /// Weighs logits x with |x log2(e) / T| <= reach: e^(x/T) times a number that is the same for all.

@@ -8,6 +8,7 @@
 #include <scaledot/kernel/exp.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/sixteenths.hpp>
 
 #include <algorithm>
 #include <array>
@@ -26,8 +27,7 @@ inline constexpr double weight_sum_max_error = 0.25;
 template <class T>
 struct weight_constants;
 
-// powers: bits of 2^(j/16) rounded, less what adding j to the lowest bits of the exponent and the highest of the
-// fraction puts there. errors: what the rounding left, relative. polynomial: (2^f - 1) / f on |f| <= 1/32, minimax.
+// errors: what rounding left of sixteenth_powers, relative. polynomial: (2^f - 1) / f on |f| <= 1/32, minimax.
 template <>
 struct weight_constants<float> {
     static constexpr float log2_e = 0x1.715476p+0f;
@@ -37,9 +37,6 @@ struct weight_constants<float> {
     static constexpr float depth = 156.0f;      // below 2^-depth of the largest they count as 0
     static constexpr float plain_reach = 64.0f; // |maximum| and depth, in base 2, of rows that need no care
     static constexpr std::array polynomial = {0x1.62e430p-1f, 0x1.ebfff4p-3f, 0x1.c6ac6ap-5f};
-    alignas(64) static constexpr std::array<std::int32_t, 16> powers = {
-        0x3f800000, 0x3f7daac3, 0x3f7b95c2, 0x3f79c3d3, 0x3f7837f0, 0x3f76f532, 0x3f75fed7, 0x3f75583f,
-        0x3f7504f3, 0x3f7508a4, 0x3f75672a, 0x3f76248c, 0x3f7744fd, 0x3f78ccdf, 0x3f7ac0c7, 0x3f7d257d};
     alignas(64) static constexpr std::array<float, 16> errors = {0,
                                                                  0x1.8d96d4p-25f,
                                                                  -0x1.9c0c22p-27f,
@@ -69,11 +66,6 @@ struct weight_constants<double> {
     static constexpr std::array polynomial = {0x1.62e42fefa39efp-1, 0x1.ebfbdff82c594p-3,  0x1.c6b08d704a0c1p-5,
                                               0x1.3b2ab6fb09a33p-7, 0x1.5d87fe7846c8fp-10, 0x1.430a4970f3ce1p-13,
                                               0x1.ffcd7aed3c1cbp-17};
-    alignas(64) static constexpr std::array<std::int64_t, 16> powers = {
-        0x3ff0000000000000, 0x3fefb5586cf9890f, 0x3fef72b83c7d517b, 0x3fef387a6e756238,
-        0x3fef06fe0a31b715, 0x3feedea64c123422, 0x3feebfdad5362a27, 0x3feeab07dd485429,
-        0x3feea09e667f3bcd, 0x3feea11473eb0187, 0x3feeace5422aa0db, 0x3feec49182a3f090,
-        0x3feee89f995ad3ad, 0x3fef199bdd85529c, 0x3fef5818dcfba487, 0x3fefa4afa2a490da};
     alignas(64) static constexpr std::array<double, 16> errors = {0,
                                                                   0x1.79aa65d837b6dp-54,
                                                                   -0x1.01b15eaa59348p-55,
@@ -91,39 +83,6 @@ struct weight_constants<double> {
                                                                   0x1.4a385a63d07a7p-56,
                                                                   -0x1.ff7128fd391f0p-55};
 };
-
-/// table[index mod 16] for each lane: in registers where the machine picks lanes by an index, else from memory.
-template <class T, class E, class A>
-[[gnu::always_inline]] inline xsimd::batch<E, A> sixteenth(const std::array<E, 16>& table,
-                                                           const xsimd::batch<bits_of<T>, A>& index)
-{
-#if defined(__AVX512F__)
-    if constexpr (sizeof(index) == 64 && sizeof(E) == 4) {
-        return std::bit_cast<xsimd::batch<E, A>>(_mm512_permutexvar_epi32(index.data, _mm512_load_si512(table.data())));
-    } else if constexpr (sizeof(index) == 64) {
-        return std::bit_cast<xsimd::batch<E, A>>(_mm512_permutex2var_epi64(_mm512_load_si512(table.data()), index.data,
-                                                                           _mm512_load_si512(table.data() + 8)));
-    }
-#endif
-#if defined(__AVX2__)
-    if constexpr (sizeof(index) == 32 && sizeof(E) == 4) {
-        const auto half = [&](std::size_t begin) {
-            return _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(
-                _mm256_load_si256(reinterpret_cast<const __m256i*>(table.data() + begin)), index.data));
-        };
-        return std::bit_cast<xsimd::batch<E, A>>(
-            _mm256_blendv_ps(half(0), half(8), _mm256_castsi256_ps(_mm256_slli_epi32(index.data, 28))));
-    }
-#endif
-    constexpr std::size_t count = xsimd::batch<E, A>::size;
-    alignas(A::alignment()) std::array<bits_of<T>, count> at;
-    index.store_aligned(at.data());
-    alignas(A::alignment()) std::array<E, count> found;
-    for (std::size_t i = 0; i < count; ++i) {
-        found[i] = table[static_cast<std::size_t>(at[i] & 15)];
-    }
-    return xsimd::batch<E, A>::load_aligned(found.data());
-}
 
 /// log2(e) / T as a pair, after logits were multiplied by a power of two that is 1 unless T is beyond 2^40 or 2^-40.
 template <class T>
@@ -242,7 +201,7 @@ public:
             q = multiply_add(q, f, B(c[i]));
         }
         const B excess = multiply_add(q, f, sixteenth<T>(C::errors, index));
-        I power = sixteenth<T>(C::powers, index) + shift_left<exp_constants<T>::fraction_bits - 4>(index);
+        I power = sixteenth<T>(sixteenth_bits<T>, index) + shift_left<exp_constants<T>::fraction_bits - 4>(index);
         if constexpr (!Plain) {
             power = as_bits(B(xsimd::select(barrier(z) == smallest_, B(0), from_bits<T>(power))));
         }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <scaledot/kernel/softmax_sums.hpp>
 
+#include <scaledot/kernel/softmax_others.hpp>
+
 #include "support/mpfr_number.hpp"
 #include "support/norm_rows.hpp"
 

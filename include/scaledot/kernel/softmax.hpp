@@ -10,6 +10,7 @@
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_limits.hpp>
 #include <scaledot/kernel/softmax_logarithms.hpp>
+#include <scaledot/kernel/softmax_others.hpp>
 #include <scaledot/kernel/softmax_results.hpp>
 #include <scaledot/kernel/softmax_rows.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>
@@ -94,10 +95,9 @@ private:
     /// A vector a row.
     using tile = std::array<T, width * width>;
 
-    template <bool Plain>
-    weigher<B, Plain> weigher_of(std::size_t row, const exponent_scale<T>& scale) const
+    weight_frame<B> frame_of_row(std::size_t row) const
     {
-        return {{B(shift_[row]), B(smallest_[row]), B(round_[row]), B(plain_[row])}, scale};
+        return {B(shift_[row]), B(smallest_[row]), B(round_[row]), B(plain_[row])};
     }
 
     /// The second pass over all rows. Weights are shown to keeper_of(row)(i, count, weights).
@@ -108,13 +108,7 @@ private:
         for (std::size_t row = 0; row < rows_.count(); ++row) {
             plain_[row] != 0 ? add_row<true>(row, keeper_of, scale) : add_unusual_row(row, keeper_of, scale);
         }
-        sum_ = {B(0), B(0)};
-        unroll<width / group_lanes<T>>([&](auto group) __attribute__((always_inline)) {
-            const auto high = load_transposed<Arch, T>(first_.data() + group * group_lanes<T>, width);
-            const auto low = load_transposed<Arch, T>(second_.data() + group * group_lanes<T>, width);
-            unroll<high.size()>([&](auto i) __attribute__((always_inline)) { kernel::add(sum_, {high[i], low[i]}); });
-        });
-        sum_ = fast_two_sum(sum_.high, sum_.low); // as reduce() does
+        sum_ = fold();
         poison_ = lane_array<Arch, bits_of<T>>(poison_of(maximum_, B(sum_.high + sum_.low)));
     }
 
@@ -127,9 +121,9 @@ private:
     template <bool Plain, class KeeperOf>
     [[gnu::always_inline]] void add_row(std::size_t row, const KeeperOf& keeper_of, const exponent_scale<T>& scale)
     {
-        const auto sum =
-            kernel::add_row<Arch, T, weight_sum<B>>(rows_.logits(row), rows_.length(), weigher_of<Plain>(row, scale),
-                                                    row_to_fetch<S>{rows_.next(row)}, keeper_of(row));
+        const auto sum = kernel::add_row<Arch, T, weight_sum<B>>(rows_.logits(row), rows_.length(),
+                                                                 weigher<B, Plain>(frame_of_row(row), scale),
+                                                                 row_to_fetch<S>{rows_.next(row)}, keeper_of(row));
         sum.high.store_aligned(first_.data() + row * width);
         sum.low.store_aligned(second_.data() + row * width);
     }
@@ -167,11 +161,58 @@ private:
             });
     }
 
-    pair<B> minus_logarithm() const
+    pair<B> minus_logarithm()
     {
         const weigher<B, false> weigh(frame_, scale_);
-        return minus_logarithms_of_rows<Arch, T>(rows_, sum_, maximum_, weigh(maximum_),
-                                                 [&](std::size_t row) { return weigher_of<false>(row, scale_); });
+        const auto find = [&](const wanted_lanes<Arch, T>& wanted, pair<B>& others) { others = find_others(wanted); };
+        return minus_logarithms<Arch, T>(rows_.count(), sum_, weigh(maximum_), find);
+    }
+
+    /// The sums without the maximum, of the rows that are wanted.
+    pair<B> find_others(const wanted_lanes<Arch, T>& wanted)
+    {
+        const lane_array<Arch, T> maximum(maximum_);
+        first_.fill(T(0));
+        second_.fill(T(0));
+        const auto for_each_wanted = [&](const auto& use) {
+            for (std::size_t row = 0; row < rows_.count(); ++row) {
+                if (wanted[row]) {
+                    use(row, rows_.logits(row));
+                }
+            }
+        };
+        for_each_wanted([&](std::size_t row, const S* x) {
+            largest_below<Arch>(x, rows_.length(), maximum[row]).store_aligned(first_.data() + row * width);
+        });
+        const frames_of_others<B> frames(largest_of_rows<Arch>(first_.data()), frame_, scale_);
+        const lane_array<Arch, T> plain(frames.plain);
+        const lane_array<Arch, T> round(frames.of_second.round);
+        for_each_wanted([&](std::size_t row, const S* x) {
+            weight_frame<B> frame = frame_of_row(row);
+            pair<B> sum;
+            if (plain[row] != 0) {
+                frame.round = B(round[row]);
+                sum = add_plain_others<Arch, T>(x, rows_.length(), frame, scale_, maximum[row]);
+            } else {
+                sum = add_any_others<Arch, T>(x, rows_.length(), frame, scale_, maximum[row]);
+            }
+            sum.high.store_aligned(first_.data() + row * width);
+            sum.low.store_aligned(second_.data() + row * width);
+        });
+        const pair<B> sum = fold();
+        return {sum.high * frames.power, sum.low * frames.power};
+    }
+
+    /// The sums in each row's lanes, added up, a row a lane, to the bit as reduce() does.
+    pair<B> fold() const
+    {
+        pair<B> sum{B(0), B(0)};
+        unroll<width / group_lanes<T>>([&](auto group) __attribute__((always_inline)) {
+            const auto high = load_transposed<Arch, T>(first_.data() + group * group_lanes<T>, width);
+            const auto low = load_transposed<Arch, T>(second_.data() + group * group_lanes<T>, width);
+            unroll<high.size()>([&](auto i) __attribute__((always_inline)) { kernel::add(sum, {high[i], low[i]}); });
+        });
+        return fast_two_sum(sum.high, sum.low);
     }
 
     rows_type rows_;

@@ -7,6 +7,7 @@
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_logarithms.hpp>
+#include <scaledot/kernel/softmax_others.hpp>
 #include <scaledot/kernel/softmax_results.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>
 #include <scaledot/kernel/weights.hpp>

@@ -210,35 +210,6 @@ void store_logsumexp(const Place& place, std::size_t rows, const batch<Arch, T>&
     }
 }
 
-/// minus_logarithms of rows that lie along the vectors, weighed by weigher_of(row).
-template <class Arch, class T, class S, class R, class WeigherOf>
-pair<batch<Arch, T>> minus_logarithms_of_rows(const softmax_rows<S, R>& rows, const pair<batch<Arch, T>>& sum,
-                                              const batch<Arch, T>& maximum, const weight<batch<Arch, T>>& largest,
-                                              const WeigherOf& weigher_of)
-{
-    using B = batch<Arch, T>;
-    const lane_array<Arch, T> maxima(maximum);
-    const auto find = [&](const wanted_lanes<Arch, T>& wanted, pair<B>& others) {
-        const std::size_t vectors = (rows.length() + B::size - 1) / B::size;
-        lane_array<Arch, T> high{};
-        lane_array<Arch, T> low{};
-        for (std::size_t row = 0; row < rows.count(); ++row) {
-            if (wanted[row]) {
-                const S* const x = rows.logits(row);
-                const auto load = [&](std::size_t i) {
-                    return load_partial<Arch, T>(x + i * B::size, std::min(B::size, rows.length() - i * B::size),
-                                                 maxima[row]); // which does not count
-                };
-                const auto of_row = reduce(add_others<B>(vectors, load, weigher_of(row), B(maxima[row])));
-                high[row] = of_row.high;
-                low[row] = of_row.low;
-            }
-        }
-        others = {high.vector(), low.vector()};
-    };
-    return minus_logarithms<Arch, T>(rows.count(), sum, largest, find);
-}
-
 /// The logarithms of rows that lie along the vectors, NaN where they are poisoned.
 template <class Arch, class T, class S, class R, class Temperature>
 void store_logarithms(const softmax_rows<S, R>& rows, const Temperature& temperature, const batch<Arch, T>& maximum,

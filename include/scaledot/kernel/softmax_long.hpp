@@ -11,6 +11,7 @@
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_limits.hpp>
 #include <scaledot/kernel/softmax_logarithms.hpp>
+#include <scaledot/kernel/softmax_others.hpp>
 #include <scaledot/kernel/softmax_results.hpp>
 #include <scaledot/kernel/softmax_rows.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>
@@ -203,10 +204,8 @@ private:
     {
         found.narrow = true;
         found.frame.plain = B(1); // shares are computed like those of plain rows
-        std::array<pair<B>, width> sums;
-        sums.fill({B(1), B(0)});
-        sums[0] = add_beside<narrow_weight_sum<B>>(x, next, narrow_weigher<B>(temperature_.scale));
-        const auto totals = narrow_totals<Arch, T>(sums);
+        const auto totals =
+            narrow_total(add_beside<narrow_weight_sum<B>>(x, next, narrow_weigher<B>(temperature_.scale)));
         found.sum = {totals.high.get(0), totals.low.get(0)};
         found.poisoned = xsimd::any(poison_of(totals.high, totals.high) != I(0));
     }
@@ -311,19 +310,44 @@ private:
 
     pair<B> minus_logarithm(const S* x, const found_row& found) const
     {
-        const auto weighed_by = [&](const auto& weigh) {
+        const auto logarithm = [&](const auto& weigh, const auto& find_others) {
             const pair<B> sum{B(found.sum.high), B(found.sum.low)};
-            const auto logarithm =
-                minus_logarithms_of_rows<Arch, T>(softmax_rows<S, R>(x, nullptr, length_), sum, found.maximum,
-                                                  weigh(found.maximum), [&](std::size_t) { return weigh; });
-            return pair<B>{B(logarithm.high.get(0)), B(logarithm.low.get(0))};
+            const auto result = minus_logarithms<Arch, T>(1, sum, weigh(found.maximum), find_others);
+            return pair<B>{B(result.high.get(0)), B(result.low.get(0))};
         };
+        const T maximum = found.maximum.get(0);
         if constexpr (may_be_narrow) {
             if (found.narrow) {
-                return weighed_by(narrow_weigher<B>(temperature_.scale));
+                const narrow_weigher<B> weigh(temperature_.scale);
+                return logarithm(weigh, [&](const wanted_lanes<Arch, T>&, pair<B>& others) {
+                    others = narrow_total(add_narrow_others<Arch, T>(x, length_, weigh, maximum));
+                });
             }
         }
-        return weighed_by(weigher<B, false>(found.frame, temperature_.scale));
+        const weigher<B, false> weigh(found.frame, temperature_.scale);
+        return logarithm(
+            weigh, [&](const wanted_lanes<Arch, T>&, pair<B>& others) { others = others_of(x, found.frame, maximum); });
+    }
+
+    /// The sum without the maximum, of a row that is not narrow.
+    pair<B> others_of(const S* x, const weight_frame<B>& frame, T maximum) const
+    {
+        const B second(largest_lane(largest_below<Arch>(x, length_, maximum)));
+        const frames_of_others<B> frames(second, frame, temperature_.scale);
+        const pair<T> sum =
+            reduce(xsimd::all(frames.plain == B(1))
+                       ? add_plain_others<Arch, T>(x, length_, frames.of_second, temperature_.scale, maximum)
+                       : add_any_others<Arch, T>(x, length_, frame, temperature_.scale, maximum));
+        return {sum.high * frames.power, sum.low * frames.power};
+    }
+
+    /// Of the sums in the lanes of a narrow row.
+    static pair<B> narrow_total(const pair<B>& of_lanes)
+    {
+        std::array<pair<B>, width> sums;
+        sums.fill({B(1), B(0)});
+        sums[0] = of_lanes;
+        return narrow_totals<Arch, T>(sums);
     }
 
     std::size_t length_;

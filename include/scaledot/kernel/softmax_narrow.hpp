@@ -11,6 +11,7 @@
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_logarithms.hpp>
+#include <scaledot/kernel/softmax_others.hpp>
 #include <scaledot/kernel/softmax_results.hpp>
 #include <scaledot/kernel/softmax_rows.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>
@@ -93,8 +94,18 @@ private:
         }
         const B maximum = largest_of_rows<Arch>(largest.data());
         const pair<B> sum = sums_of(rows, nothing_kept);
-        const auto weigh = [&](std::size_t) { return weigh_; };
-        return {maximum, minus_logarithms_of_rows<Arch, T>(rows, sum, maximum, weigh_(maximum), weigh),
+        const lane_array<Arch, T> maxima(maximum);
+        const auto find_others = [&](const wanted_lanes<Arch, T>& wanted, pair<B>& others) {
+            std::array<pair<B>, width> sums;
+            sums.fill({B(1), B(0)});
+            for (std::size_t row = 0; row < rows.count(); ++row) {
+                if (wanted[row]) {
+                    sums[row] = add_narrow_others<Arch, T>(rows.logits(row), rows.length(), weigh_, maxima[row]);
+                }
+            }
+            others = narrow_totals<Arch, T>(sums);
+        };
+        return {maximum, minus_logarithms<Arch, T>(rows.count(), sum, weigh_(maximum), find_others),
                 lane_array<Arch, bits_of<T>>(poison_of(sum.high, sum.high))};
     }
 

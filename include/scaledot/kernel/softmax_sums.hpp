@@ -164,22 +164,6 @@ template <class Arch, class T, class Sum, class S, class Weigh, class Keep>
     return sum;
 }
 
-/// The sums of add_weights without what equals the maximum. The rest may be tiny, so powers and excesses are added one
-/// by one.
-template <class B, class Load, class Weigh>
-pair<B> add_others(std::size_t count, Load&& load, Weigh&& weigh, const B& maximum)
-{
-    pair<B> total{B(0), B(0)};
-    for (std::size_t i = 0; i < count; ++i) {
-        const B x = load(i);
-        const weight<B> w = weigh(x);
-        const B power = xsimd::select(x == maximum, B(0), w.power);
-        accumulate(total, power);
-        accumulate(total, B(power * w.excess));
-    }
-    return total;
-}
-
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel
 SCALEDOT_KERNELS_END
 

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The sums of rows' weights without the largest one, for logarithms of sums that it dominates: to as many digits as the
+// sum of all has, however small the others are.
+#ifndef SCALEDOT_KERNEL_SOFTMAX_OTHERS_HPP
+#define SCALEDOT_KERNEL_SOFTMAX_OTHERS_HPP
+
+#include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/largest.hpp>
+#include <scaledot/kernel/narrow_weights.hpp>
+#include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/shuffle.hpp>
+#include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/softmax_sums.hpp>
+#include <scaledot/kernel/weights.hpp>
+
+#include <algorithm>
+#include <cstddef>
+
+SCALEDOT_KERNELS_BEGIN
+namespace scaledot::inline SCALEDOT_BUILD::kernel {
+
+/// The sums of the weights of load(0) ... load(count - 1), lane by lane, without what equals the maximum. The rest may
+/// be tiny, so powers and excesses are added one by one.
+template <class B, class Load, class Weigh>
+pair<B> add_others(std::size_t count, Load&& load, Weigh&& weigh, const B& maximum)
+{
+    pair<B> total{B(0), B(0)};
+    for (std::size_t i = 0; i < count; ++i) {
+        const B x = load(i);
+        const weight<B> w = weigh(x);
+        const B power = xsimd::select(x == maximum, B(0), w.power);
+        accumulate(total, power);
+        accumulate(total, B(power * w.excess));
+    }
+    return total;
+}
+
+/// Weighs what equals the maximum with 0, the rest as Weigher does.
+template <class B, class Weigher>
+class others_weigher {
+public:
+    others_weigher(const Weigher& weigh, const B& maximum) : weigh_(weigh), maximum_(maximum) {}
+
+    [[gnu::always_inline]] weight<B> operator()(const B& x) const
+    {
+        const weight<B> w = weigh_(x);
+        return {xsimd::select(x == maximum_, B(0), w.power), w.excess};
+    }
+
+private:
+    Weigher weigh_;
+    B maximum_;
+};
+
+/// The sums of a row that lies along the vectors, lane by lane.
+template <class Arch, class T, class Sum, class S, class Weigher>
+pair<batch<Arch, T>> add_others_of_row(const S* x, std::size_t length, const Weigher& weigh, T maximum)
+{
+    using B = batch<Arch, T>;
+    return add_row<Arch, T, Sum>(x, length, others_weigher<B, Weigher>(weigh, B(maximum)), row_to_fetch<S>{x},
+                                 [](std::size_t, std::size_t, const B&) {});
+}
+
+/// The same of a narrow row, whose powers have exact sums, the largest among them or not.
+template <class Arch, class T, class S>
+[[gnu::noinline]] pair<batch<Arch, T>> add_narrow_others(const S* x, std::size_t length,
+                                                         const narrow_weigher<batch<Arch, T>>& weigh, T maximum)
+{
+    return add_others_of_row<Arch, T, narrow_weight_sum<batch<Arch, T>>>(x, length, weigh, maximum);
+}
+
+/// The same of a plain row, in the frame of its second largest logit, if rows with that as their largest are plain.
+template <class Arch, class T, class S>
+[[gnu::noinline]] pair<batch<Arch, T>> add_plain_others(const S* x, std::size_t length,
+                                                        const weight_frame<batch<Arch, T>>& of_second,
+                                                        const exponent_scale<T>& scale, T maximum)
+{
+    using B = batch<Arch, T>;
+    return add_others_of_row<Arch, T, weight_sum<B>>(x, length, weigher<B, true>(of_second, scale), maximum);
+}
+
+/// The same of any row.
+template <class Arch, class T, class S>
+[[gnu::noinline]] pair<batch<Arch, T>> add_any_others(const S* x, std::size_t length,
+                                                      const weight_frame<batch<Arch, T>>& frame,
+                                                      const exponent_scale<T>& scale, T maximum)
+{
+    using B = batch<Arch, T>;
+    const auto load = [&](std::size_t i) {
+        return load_partial<Arch, T>(x + i * B::size, std::min(B::size, length - i * B::size), maximum);
+    };
+    return add_others<B>((length + B::size - 1) / B::size, load, weigher<B, false>(frame, scale), B(maximum));
+}
+
+/// The frames of rows with these second largest logits, and what the weights of plain rows in theirs are multiplied by
+/// to be weights in `frame`, powers of two. Rows that are not plain in both keep their frame.
+template <class B>
+struct frames_of_others {
+    using T = typename B::value_type;
+
+    frames_of_others(const B& second, const weight_frame<B>& frame, const exponent_scale<T>& scale)
+        : of_second(frame_of(second, B(T(0)), scale)) // no logit is too low for it that was not for the largest
+    {
+        plain = frame.plain * of_second.plain;
+        const B exponent = xsimd::select(plain == B(1), B(frame.round - of_second.round), B(0));
+        power = exp_steps::power_of_two(barrier(B(exponent + B(exp_constants<T>::round_to_integer))));
+    }
+
+    weight_frame<B> of_second;
+    B plain; ///< 1 or 0
+    B power;
+};
+
+} // namespace scaledot::inline SCALEDOT_BUILD::kernel
+SCALEDOT_KERNELS_END
+
+#endif

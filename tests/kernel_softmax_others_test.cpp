@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <scaledot/kernel/softmax_others.hpp>
+
+#include "support/mpfr_number.hpp"
+#include "support/softmax_kernels.hpp"
+#include "support/weights.hpp"
+
+#include <scaledot/kernel/partial.hpp>
+#include <scaledot/softmax.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <vector>
+
+namespace sd = scaledot;
+using namespace scaledot::kernel;
+using namespace test_support;
+using arch = softmax_arch;
+
+namespace {
+
+template <class T>
+mpfr_number sum_of(const pair<T>& sum)
+{
+    return mpfr_number(static_cast<double>(sum.high)) + mpfr_number(static_cast<double>(sum.low));
+}
+
+/// The exact sum of e^x over a row without its maximum.
+template <class T>
+mpfr_number exact_others(const std::vector<T>& x)
+{
+    const T maximum = *std::max_element(x.begin(), x.end());
+    mpfr_number sum(0);
+    for (const T logit : x) {
+        if (logit < maximum && !is_negative_infinity_bits(logit)) {
+            sum += exp(mpfr_number(static_cast<double>(logit)));
+        }
+    }
+    return sum;
+}
+
+/// Rows that a logit dominates: the others are `below` it and less.
+template <class T>
+std::vector<T> dominated_row(std::size_t length, double maximum, double below, std::size_t seed)
+{
+    const auto drawn = gaussian<T>(length, 0, 1, static_cast<unsigned>(seed));
+    std::vector<T> x(length);
+    for (std::size_t i = 0; i < length; ++i) {
+        x[i] = static_cast<T>(maximum - below - std::abs(static_cast<double>(drawn(i))));
+    }
+    x[seed % length] = static_cast<T>(maximum);
+    return x;
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("add_plain_others, add_any_others: the others' sum to weight_sum_max_error, however small it is", T,
+                   float, double)
+{
+    using B = batch<arch, T>;
+    const exponent_scale<T> scale(1.0);
+    const double bound = weight_sum_max_error + 2 * weight_max_error;
+    double worst = 0;
+    std::size_t rows = 0;
+    std::size_t plain_rows = 0;
+    for (std::size_t length = 2; length <= 70; length += 3) {
+        for (const double maximum : {0.0, 30.0, -30.0, 500.0}) {
+            for (const double below : {1.0, 20.0, 40.0, 90.0}) {
+                const auto x = dominated_row<T>(length, maximum, below, length);
+                const T largest = *std::max_element(x.begin(), x.end());
+                const T lowest = *std::min_element(x.begin(), x.end());
+                const auto frame = frame_of(B(largest), B(std::min(lowest, T(0))), scale);
+                const B second(largest_lane(largest_below<arch>(x.data(), length, largest)));
+                const frames_of_others<B> frames(second, frame, scale);
+                const weigher<B, false> weigh(frame, scale);
+                const auto w = weigh(B(largest));
+                const mpfr_number unit = number_of(weight<T>{w.power.get(0), w.excess.get(0)});
+                const mpfr_number exact = exact_others(x) / exp(mpfr_number(static_cast<double>(largest)));
+                const auto error = [&](const pair<B>& sum, T power) {
+                    return relative_error<T>(sum_of(reduce(sum)) * mpfr_number(static_cast<double>(power)) / unit,
+                                             exact);
+                };
+                const auto any = add_any_others<arch, T>(x.data(), length, frame, scale, largest);
+                worst = std::max(worst, error(any, T(1)));
+                ++rows;
+                if (xsimd::all(frames.plain == B(1))) {
+                    ++plain_rows;
+                    const auto plain = add_plain_others<arch, T>(x.data(), length, frames.of_second, scale, largest);
+                    worst = std::max(worst, error(plain, frames.power.get(0)));
+                }
+            }
+        }
+    }
+    MESSAGE("others: ", worst, " u");
+    CHECK(4 * plain_rows > rows); // both ways have been looked at
+    CHECK(10 * plain_rows < 9 * rows);
+    CHECK(worst <= bound);
+}
+
+TEST_CASE_TEMPLATE("log_softmax, logsumexp: exact where one logit dominates, alone or among other rows", T, float,
+                   double)
+{
+    const unit_temperature<T> temperature;
+    double worst = 0;
+    for (const std::size_t length : {2 * lanes<arch, T>, std::size_t{77}, std::size_t{130}}) {
+        std::vector<std::vector<T>> rows;
+        for (const double below : {0.5, 2.0, 5.0, 12.0, 20.0, 40.0, 80.0}) {
+            for (const double maximum : {0.0, 3.0, 40.0, -70.0, 2000.0}) {
+                rows.push_back(dominated_row<T>(length, maximum, below, rows.size() + 1));
+            }
+        }
+        rows.emplace_back(length, barrier(negative_infinity<T>));
+        rows.back()[length / 2] = T(3); // nothing else
+        const std::size_t width = lanes<arch, T>;
+        for (std::size_t first = 0; first < rows.size(); first += width) {
+            const std::size_t count = std::min(width, rows.size() - first);
+            std::vector<T> y(count * length);
+            softmax_rows<T, T> group(length);
+            for (std::size_t row = 0; row < count; ++row) {
+                group.add(rows[first + row].data(), y.data() + row * length);
+            }
+            softmax_along<arch, T, T, T>(group, temperature.scale).logarithms(temperature, false);
+            for (std::size_t row = 0; row < count; ++row) {
+                const auto& x = rows[first + row];
+                const T* const logarithms = y.data() + row * length;
+                CHECK(equal_bits(logarithms, softmax_of_any(x, temperature).logarithms.data(), length));
+                const mpfr_number maximum(static_cast<double>(*std::max_element(x.begin(), x.end())));
+                const mpfr_number rest = log1p(exact_others(x) / exp(maximum));
+                for (std::size_t i = 0; i < length; ++i) {
+                    if (!is_negative_infinity_bits(x[i])) {
+                        const mpfr_number exact = mpfr_number(static_cast<double>(x[i])) - maximum - rest;
+                        worst = std::max(worst, error_in_ulp<T>(static_cast<double>(logarithms[i]), exact, exact));
+                    }
+                }
+            }
+        }
+    }
+    MESSAGE("log_softmax of dominated rows: ", worst, " ulp");
+    CHECK(worst <= sd::log_softmax_max_ulp);
+}

@@ -74,8 +74,9 @@ TEST_CASE_TEMPLATE("add_plain_others, add_any_others: the others' sum to weight_
                 const T largest = *std::max_element(x.begin(), x.end());
                 const T lowest = *std::min_element(x.begin(), x.end());
                 const auto frame = frame_of(B(largest), B(std::min(lowest, T(0))), scale);
-                const B second(largest_lane(largest_below<arch>(x.data(), length, largest)));
-                const frames_of_others<B> frames(second, frame, scale);
+                const auto range = range_of_others<arch>(x.data(), length, largest);
+                const frames_of_others<B> frames(B(largest_lane(range.maximum)), B(largest),
+                                                 B(lowest_lane(range.lowest)), frame, scale);
                 const weigher<B, false> weigh(frame, scale);
                 const auto w = weigh(B(largest));
                 const mpfr_number unit = number_of(weight<T>{w.power.get(0), w.excess.get(0)});
@@ -111,6 +112,9 @@ TEST_CASE_TEMPLATE("log_softmax, logsumexp: exact where one logit dominates, alo
         for (const double below : {0.5, 2.0, 5.0, 12.0, 20.0, 40.0, 80.0}) {
             for (const double maximum : {0.0, 3.0, 40.0, -70.0, 2000.0}) {
                 rows.push_back(dominated_row<T>(length, maximum, below, rows.size() + 1));
+                if (rows.size() % 4 == 2) { // beside which no row of a group passes for plain
+                    rows.push_back(softmax_row<T>(length, 3));
+                }
             }
         }
         rows.emplace_back(length, barrier(negative_infinity<T>));
@@ -128,6 +132,9 @@ TEST_CASE_TEMPLATE("log_softmax, logsumexp: exact where one logit dominates, alo
                 const auto& x = rows[first + row];
                 const T* const logarithms = y.data() + row * length;
                 CHECK(equal_bits(logarithms, softmax_of_any(x, temperature).logarithms.data(), length));
+                if (x == softmax_row<T>(length, 3)) {
+                    continue;
+                }
                 const mpfr_number maximum(static_cast<double>(*std::max_element(x.begin(), x.end())));
                 const mpfr_number rest = log1p(exact_others(x) / exp(maximum));
                 for (std::size_t i = 0; i < length; ++i) {
@@ -141,4 +148,34 @@ TEST_CASE_TEMPLATE("log_softmax, logsumexp: exact where one logit dominates, alo
     }
     MESSAGE("log_softmax of dominated rows: ", worst, " ulp");
     CHECK(worst <= sd::log_softmax_max_ulp);
+}
+
+TEST_CASE_TEMPLATE("softmax_along: rows that one logit dominates have the same bits beside any others", T, float,
+                   double)
+{
+    const unit_temperature<T> temperature;
+    const std::size_t width = lanes<arch, T>;
+    const std::size_t length = 3 * width + 1;
+    bool same = true;
+    for (std::size_t round = 0; round < 600; ++round) {
+        std::vector<std::vector<T>> rows{
+            softmax_row<T>(length, 5 + 16 * round)}; // -inf, so that no row passes for plain
+        softmax_rows<T, T> group(length);
+        std::vector<T> sums(width);
+        for (std::size_t row = 1; row < width; ++row) {
+            const double below = 0.3 + static_cast<double>((row + round) % 7);
+            rows.push_back(dominated_row<T>(length, static_cast<double>(round % 5), below, round * width + row));
+        }
+        for (std::size_t row = 0; row < width; ++row) {
+            group.add(rows[row].data(), &sums[row]);
+        }
+        softmax_along<arch, T, T, T>(group, temperature.scale).logsumexp(1.0);
+        for (std::size_t row = 1; row < width; ++row) {
+            T alone = 0;
+            const softmax_rows<T, T> single(rows[row].data(), &alone, length);
+            softmax_along<arch, T, T, T>(single, temperature.scale).logsumexp(1.0);
+            same = same && equal_bits(&alone, &sums[row], 1);
+        }
+    }
+    CHECK(same);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The largest numbers of a row that lies along the vectors.
+// The largest number of a row that lies along the vectors.
 #ifndef SCALEDOT_KERNEL_LARGEST_HPP
 #define SCALEDOT_KERNEL_LARGEST_HPP
 
@@ -7,7 +7,6 @@
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/unroll.hpp>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 
@@ -36,26 +35,6 @@ template <class Arch, class T, class S>
         largest[1] = larger(largest[1], load_partial<Arch, T>(x + i, length - i, negative_infinity<T>));
     }
     return larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
-}
-
-/// The largest number below `limit` in each lane, -inf where there is none.
-template <class Arch, class T, class S>
-batch<Arch, T> largest_below(const S* x, std::size_t length, T limit)
-{
-    using B = batch<Arch, T>;
-    constexpr std::size_t width = lanes<Arch, T>;
-    const B none(negative_infinity<T>);
-    std::array<B, 2> largest{none, none};
-    const auto below = [&](const B& v) { return B(xsimd::select(v < B(limit), v, none)); };
-    std::size_t i = 0;
-    for (; i + 2 * width <= length; i += 2 * width) {
-        largest[0] = larger(largest[0], below(load_vector<Arch, T>(x + i)));
-        largest[1] = larger(largest[1], below(load_vector<Arch, T>(x + i + width)));
-    }
-    for (; i < length; i += width) {
-        largest[0] = larger(largest[0], below(load_some<Arch, T>(x + i, std::min(width, length - i))));
-    }
-    return larger(largest[0], largest[1]);
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

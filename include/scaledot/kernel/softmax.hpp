@@ -182,9 +182,12 @@ private:
             }
         };
         for_each_wanted([&](std::size_t row, const S* x) {
-            largest_below<Arch>(x, rows_.length(), maximum[row]).store_aligned(first_.data() + row * width);
+            const auto range = range_of_others<Arch>(x, rows_.length(), maximum[row]);
+            range.maximum.store_aligned(first_.data() + row * width);
+            negated(range.lowest).store_aligned(second_.data() + row * width);
         });
-        const frames_of_others<B> frames(largest_of_rows<Arch>(first_.data()), frame_, scale_);
+        const frames_of_others<B> frames(largest_of_rows<Arch>(first_.data()), maximum_,
+                                         negated(largest_of_rows<Arch>(second_.data())), frame_, scale_);
         const lane_array<Arch, T> plain(frames.plain);
         const lane_array<Arch, T> round(frames.of_second.round);
         for_each_wanted([&](std::size_t row, const S* x) {

@@ -332,8 +332,9 @@ private:
     /// The sum without the maximum, of a row that is not narrow.
     pair<B> others_of(const S* x, const weight_frame<B>& frame, T maximum) const
     {
-        const B second(largest_lane(largest_below<Arch>(x, length_, maximum)));
-        const frames_of_others<B> frames(second, frame, temperature_.scale);
+        const auto range = range_of_others<Arch>(x, length_, maximum);
+        const frames_of_others<B> frames(B(largest_lane(range.maximum)), B(maximum), B(lowest_lane(range.lowest)),
+                                         frame, temperature_.scale);
         const pair<T> sum =
             reduce(xsimd::all(frames.plain == B(1))
                        ? add_plain_others<Arch, T>(x, length_, frames.of_second, temperature_.scale, maximum)

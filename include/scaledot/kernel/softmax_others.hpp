@@ -5,7 +5,6 @@
 #define SCALEDOT_KERNEL_SOFTMAX_OTHERS_HPP
 
 #include <scaledot/detail/config.hpp>
-#include <scaledot/kernel/largest.hpp>
 #include <scaledot/kernel/narrow_weights.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/shuffle.hpp>
@@ -14,6 +13,7 @@
 #include <scaledot/kernel/weights.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 
 SCALEDOT_KERNELS_BEGIN
@@ -69,7 +69,7 @@ template <class Arch, class T, class S>
     return add_others_of_row<Arch, T, narrow_weight_sum<batch<Arch, T>>>(x, length, weigh, maximum);
 }
 
-/// The same of a plain row, in the frame of its second largest logit, if rows with that as their largest are plain.
+/// The same of a plain row, in the frame of its second largest logit, if rows with that as their largest are plain, too.
 template <class Arch, class T, class S>
 [[gnu::noinline]] pair<batch<Arch, T>> add_plain_others(const S* x, std::size_t length,
                                                         const weight_frame<batch<Arch, T>>& of_second,
@@ -92,16 +92,43 @@ template <class Arch, class T, class S>
     return add_others<B>((length + B::size - 1) / B::size, load, weigher<B, false>(frame, scale), B(maximum));
 }
 
+/// The largest logit below `limit` in each lane of a row, -inf where there is none, and the lowest where that is below
+/// 0.
+template <class Arch, class T, class S>
+[[gnu::noinline]] logit_range<batch<Arch, T>> range_of_others(const S* x, std::size_t length, T limit)
+{
+    using B = batch<Arch, T>;
+    constexpr std::size_t width = lanes<Arch, T>;
+    std::array<logit_range<B>, 2> ranges;
+    const auto add = [&](std::size_t chain, const B& v) __attribute__((always_inline))
+    {
+        ranges[chain].add({B(xsimd::select(v < B(limit), v, B(negative_infinity<T>))), v});
+    };
+    std::size_t i = 0;
+    for (; i + 2 * width <= length; i += 2 * width) {
+        add(0, load_vector<Arch, T>(x + i));
+        add(1, load_vector<Arch, T>(x + i + width));
+    }
+    for (; i < length; i += width) {
+        add(0, load_some<Arch, T>(x + i, std::min(width, length - i)));
+    }
+    ranges[0].add(ranges[1]);
+    return ranges[0];
+}
+
 /// The frames of rows with these second largest logits, and what the weights of plain rows in theirs are multiplied by
-/// to be weights in `frame`, powers of two. Rows that are not plain in both keep their frame.
+/// to be weights in `frame`, powers of two. Whether a row is plain is asked of its own logits, whatever `frame` says
+/// for the sake of other rows: its bits are its own.
 template <class B>
 struct frames_of_others {
     using T = typename B::value_type;
 
-    frames_of_others(const B& second, const weight_frame<B>& frame, const exponent_scale<T>& scale)
+    /// `maximum`, `lowest`: as frame_of takes them, of each row.
+    frames_of_others(const B& second, const B& maximum, const B& lowest, const weight_frame<B>& frame,
+                     const exponent_scale<T>& scale)
         : of_second(frame_of(second, B(T(0)), scale)) // no logit is too low for it that was not for the largest
     {
-        plain = frame.plain * of_second.plain;
+        plain = frame_of(maximum, lowest, scale).plain * of_second.plain;
         const B exponent = xsimd::select(plain == B(1), B(frame.round - of_second.round), B(0));
         power = exp_steps::power_of_two(barrier(B(exponent + B(exp_constants<T>::round_to_integer))));
     }

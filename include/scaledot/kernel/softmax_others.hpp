@@ -69,7 +69,8 @@ template <class Arch, class T, class S>
     return add_others_of_row<Arch, T, narrow_weight_sum<batch<Arch, T>>>(x, length, weigh, maximum);
 }
 
-/// The same of a plain row, in the frame of its second largest logit, if rows with that as their largest are plain, too.
+/// The same of a plain row, in the frame of its second largest logit, if rows with that as their largest are plain,
+/// too.
 template <class Arch, class T, class S>
 [[gnu::noinline]] pair<batch<Arch, T>> add_plain_others(const S* x, std::size_t length,
                                                         const weight_frame<batch<Arch, T>>& of_second,

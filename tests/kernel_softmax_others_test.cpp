@@ -74,9 +74,8 @@ TEST_CASE_TEMPLATE("add_plain_others, add_any_others: the others' sum to weight_
                 const T largest = *std::max_element(x.begin(), x.end());
                 const T lowest = *std::min_element(x.begin(), x.end());
                 const auto frame = frame_of(B(largest), B(std::min(lowest, T(0))), scale);
-                const auto range = range_of_others<arch>(x.data(), length, largest);
-                const frames_of_others<B> frames(B(largest_lane(range.maximum)), B(largest),
-                                                 B(lowest_lane(range.lowest)), frame, scale);
+                const T second = largest_lane(largest_below<arch>(x.data(), length, largest));
+                const frames_of_others<B> frames(B(second), B(largest), B(std::min(lowest, T(0))), frame, scale);
                 const weigher<B, false> weigh(frame, scale);
                 const auto w = weigh(B(largest));
                 const mpfr_number unit = number_of(weight<T>{w.power.get(0), w.excess.get(0)});
@@ -100,6 +99,31 @@ TEST_CASE_TEMPLATE("add_plain_others, add_any_others: the others' sum to weight_
     CHECK(4 * plain_rows > rows); // both ways have been looked at
     CHECK(10 * plain_rows < 9 * rows);
     CHECK(worst <= bound);
+}
+
+TEST_CASE_TEMPLATE("largest_below, largest_below_maximum: the second largest logit, wherever the two stand", T, float,
+                   double)
+{
+    const std::size_t width = lanes<arch, T>;
+    for (const std::size_t length : {std::size_t{1}, width, 4 * width, 9 * width + 1, 12 * width + 3}) {
+        for (std::size_t first = 0; first < length; ++first) {
+            for (std::size_t second = 0; second < length; second += 1 + second % 5) {
+                auto x = dominated_row<T>(length, 0, 5, length);
+                std::replace(x.begin(), x.end(), T(0), T(-6));
+                x[second] = T(-2);
+                x[first] = T(3);
+                auto others = x;
+                others.erase(others.begin() + static_cast<std::ptrdiff_t>(first));
+                const T expected =
+                    others.empty() ? negative_infinity<T> : *std::max_element(others.begin(), others.end());
+                const auto ranges = ranges_of_row<arch, T>(x.data(), length);
+                const T found = largest_lane(largest_below<arch>(x.data(), length, T(3)));
+                const T found_by_chains = largest_lane(largest_below_maximum<arch>(x.data(), length, ranges, T(3)));
+                CHECK(equal_bits(&found, &expected, 1));
+                CHECK(equal_bits(&found_by_chains, &expected, 1));
+            }
+        }
+    }
 }
 
 TEST_CASE_TEMPLATE("log_softmax, logsumexp: exact where one logit dominates, alone or among other rows", T, float,

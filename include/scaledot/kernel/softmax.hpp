@@ -40,15 +40,7 @@ public:
         std::fill(second_.begin() + others, second_.end(), T(0));
         B lowest(T(0));
         for (std::size_t row = 0; row < rows_.count(); ++row) {
-            const S* const x = rows_.logits(row);
-            auto range = find_range<B>(
-                rows_.length() / width, [&](std::size_t i) __attribute__((always_inline)) {
-                    return load_vector<Arch, T>(x + i * width);
-                });
-            if (const std::size_t rest = rows_.length() % width) {
-                const B last = load_partial<Arch, T>(x + rows_.length() - rest, rest, to_arithmetic<T>(x[0]));
-                range.add({last, last});
-            }
+            const auto range = range_of_chains(ranges_of_row<Arch, T>(rows_.logits(row), rows_.length()));
             range.maximum.store_aligned(first_.data() + row * width);
             lowest = smaller_below_zero(lowest, zero_for_nan(range.lowest));
         }
@@ -182,9 +174,11 @@ private:
             }
         };
         for_each_wanted([&](std::size_t row, const S* x) {
-            const auto range = range_of_others<Arch>(x, rows_.length(), maximum[row]);
-            range.maximum.store_aligned(first_.data() + row * width);
-            negated(range.lowest).store_aligned(second_.data() + row * width);
+            largest_below<Arch>(x, rows_.length(), maximum[row]).store_aligned(first_.data() + row * width);
+            if (plain_[row] == 0) {
+                const auto range = range_of_chains(ranges_of_row<Arch, T>(x, rows_.length()));
+                negated(range.lowest).store_aligned(second_.data() + row * width);
+            }
         });
         const frames_of_others<B> frames(largest_of_rows<Arch>(first_.data()), maximum_,
                                          negated(largest_of_rows<Arch>(second_.data())), frame_, scale_);

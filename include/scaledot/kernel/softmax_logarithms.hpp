@@ -158,12 +158,12 @@ using wanted_lanes = std::array<bool, lanes<Arch, T>>;
 
 /// Puts the sums without the maximum, of the lanes that are wanted, into others.
 template <class Arch, class T>
-using find_others = detail::function_ref<void(const wanted_lanes<Arch, T>& wanted, pair<batch<Arch, T>>& others)>;
+using others_finder = detail::function_ref<void(const wanted_lanes<Arch, T>& wanted, pair<batch<Arch, T>>& others)>;
 
 /// The logarithms of the sums of rows in lanes over their largest weights, negative, as pairs.
 template <class Arch, class T>
 pair<batch<Arch, T>> minus_logarithms(std::size_t rows, const pair<batch<Arch, T>>& sum,
-                                      const weight<batch<Arch, T>>& largest, find_others<Arch, T> find)
+                                      const weight<batch<Arch, T>>& largest, others_finder<Arch, T> find_others)
 {
     row_logarithms<Arch, T> logarithms(sum, largest);
     const auto ratios = logarithms.ratios();
@@ -175,7 +175,7 @@ pair<batch<Arch, T>> minus_logarithms(std::size_t rows, const pair<batch<Arch, T
     }
     if (any) {
         pair<batch<Arch, T>> others;
-        find(wanted, others);
+        find_others(wanted, others);
         logarithms.look_at_others(others);
     }
     return logarithms.negative();

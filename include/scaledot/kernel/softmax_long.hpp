@@ -148,7 +148,8 @@ private:
     };
 
     struct found_row {
-        bool narrow;
+        bool narrow = false;
+        chain_ranges<B> ranges;
         B maximum;
         weight_frame<B> frame;
         pair<T> sum;
@@ -165,20 +166,14 @@ private:
     found_row find(const S* x, const S* next)
     {
         found_row found;
-        found.narrow = false;
         if constexpr (may_be_narrow && Output == softmax_output::probabilities) {
             if (kept_ && narrow_.contain(x, length_)) {
                 add_narrow(x, next, found);
                 return found;
             }
         }
-        const std::size_t whole = length_ / width;
-        auto range = find_range<B>(
-            whole, [&](std::size_t i) __attribute__((always_inline)) { return load_vector<Arch, T>(x + i * width); });
-        if (const std::size_t rest = length_ % width) {
-            const B last = load_some<Arch, T>(x + whole * width, rest);
-            range.add({last, last});
-        }
+        found.ranges = ranges_of_row<Arch, T>(x, length_);
+        const auto range = range_of_chains(found.ranges);
         const T largest = largest_lane(range.maximum);
         const T lowest = lowest_lane(range.lowest);
         found.maximum = B(largest);
@@ -315,30 +310,30 @@ private:
             const auto result = minus_logarithms<Arch, T>(1, sum, weigh(found.maximum), find_others);
             return pair<B>{B(result.high.get(0)), B(result.low.get(0))};
         };
-        const T maximum = found.maximum.get(0);
         if constexpr (may_be_narrow) {
             if (found.narrow) {
                 const narrow_weigher<B> weigh(temperature_.scale);
                 return logarithm(weigh, [&](const wanted_lanes<Arch, T>&, pair<B>& others) {
-                    others = narrow_total(add_narrow_others<Arch, T>(x, length_, weigh, maximum));
+                    others = narrow_total(add_narrow_others<Arch, T>(x, length_, weigh, found.maximum.get(0)));
                 });
             }
         }
         const weigher<B, false> weigh(found.frame, temperature_.scale);
-        return logarithm(
-            weigh, [&](const wanted_lanes<Arch, T>&, pair<B>& others) { others = others_of(x, found.frame, maximum); });
+        return logarithm(weigh, [&](const wanted_lanes<Arch, T>&, pair<B>& others) { others = others_of(x, found); });
     }
 
     /// The sum without the maximum, of a row that is not narrow.
-    pair<B> others_of(const S* x, const weight_frame<B>& frame, T maximum) const
+    pair<B> others_of(const S* x, const found_row& found) const
     {
-        const auto range = range_of_others<Arch>(x, length_, maximum);
-        const frames_of_others<B> frames(B(largest_lane(range.maximum)), B(maximum), B(lowest_lane(range.lowest)),
-                                         frame, temperature_.scale);
+        const T maximum = found.maximum.get(0);
+        const B second = largest_below_maximum<Arch>(x, length_, found.ranges, maximum);
+        const T lowest = lowest_lane(range_of_chains(found.ranges).lowest);
+        const frames_of_others<B> frames(B(largest_lane(second)), found.maximum, B(lowest), found.frame,
+                                         temperature_.scale);
         const pair<T> sum =
             reduce(xsimd::all(frames.plain == B(1))
                        ? add_plain_others<Arch, T>(x, length_, frames.of_second, temperature_.scale, maximum)
-                       : add_any_others<Arch, T>(x, length_, frame, temperature_.scale, maximum));
+                       : add_any_others<Arch, T>(x, length_, found.frame, temperature_.scale, maximum));
         return {sum.high * frames.power, sum.low * frames.power};
     }
 

@@ -13,7 +13,6 @@
 #include <scaledot/kernel/weights.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 
 SCALEDOT_KERNELS_BEGIN
@@ -93,28 +92,48 @@ template <class Arch, class T, class S>
     return add_others<B>((length + B::size - 1) / B::size, load, weigher<B, false>(frame, scale), B(maximum));
 }
 
-/// The largest logit below `limit` in each lane of a row, -inf where there is none, and the lowest where that is below
-/// 0.
+/// Sees -inf in place of logits that are not below a limit.
+template <class B>
+class below {
+public:
+    explicit below(typename B::value_type limit) : limit_(limit) {}
+
+    [[gnu::always_inline]] B operator()(const B& x) const
+    {
+        return xsimd::select(x < limit_, x, B(negative_infinity<typename B::value_type>));
+    }
+
+private:
+    B limit_;
+};
+
+/// The largest logit below `limit` in each lane of a row, -inf where there is none.
 template <class Arch, class T, class S>
-[[gnu::noinline]] logit_range<batch<Arch, T>> range_of_others(const S* x, std::size_t length, T limit)
+[[gnu::noinline]] batch<Arch, T> largest_below(const S* x, std::size_t length, T limit)
+{
+    return range_of_chains(ranges_of_row<Arch, T>(x, length, below<batch<Arch, T>>(limit))).maximum;
+}
+
+/// The same below the maximum of a row with these ranges, which spare most rows three quarters of their vectors.
+template <class Arch, class T, class S>
+[[gnu::noinline]] batch<Arch, T> largest_below_maximum(const S* x, std::size_t length,
+                                                       const chain_ranges<batch<Arch, T>>& ranges, T maximum)
 {
     using B = batch<Arch, T>;
     constexpr std::size_t width = lanes<Arch, T>;
-    std::array<logit_range<B>, 2> ranges;
-    const auto add = [&](std::size_t chain, const B& v) __attribute__((always_inline))
-    {
-        ranges[chain].add({B(xsimd::select(v < B(limit), v, B(negative_infinity<T>))), v});
-    };
-    std::size_t i = 0;
-    for (; i + 2 * width <= length; i += 2 * width) {
-        add(0, load_vector<Arch, T>(x + i));
-        add(1, load_vector<Arch, T>(x + i + width));
+    constexpr std::size_t step = range_chains * width;
+    const below<B> see(maximum);
+    const std::size_t steps = length / step;
+    B largest = largest_below<Arch>(x + steps * step, length - steps * step, maximum);
+    for (std::size_t chain = 0; chain < range_chains; ++chain) {
+        const B of_chain = ranges[chain].maximum;
+        largest = larger(largest, see(of_chain));
+        if (xsimd::any(of_chain == B(maximum))) {
+            const auto load = [&](std::size_t i) { return see(load_vector<Arch, T>(x + i * step + chain * width)); };
+            largest = larger(largest, find_range<B>(steps, load).maximum);
+        }
     }
-    for (; i < length; i += width) {
-        add(0, load_some<Arch, T>(x + i, std::min(width, length - i)));
-    }
-    ranges[0].add(ranges[1]);
-    return ranges[0];
+    return largest;
 }
 
 /// The frames of rows with these second largest logits, and what the weights of plain rows in theirs are multiplied by
@@ -124,7 +143,7 @@ template <class B>
 struct frames_of_others {
     using T = typename B::value_type;
 
-    /// `maximum`, `lowest`: as frame_of takes them, of each row.
+    /// `maximum`, `lowest`: as frame_of takes them, of each row; 0 is low enough where `frame` says that it is plain.
     frames_of_others(const B& second, const B& maximum, const B& lowest, const weight_frame<B>& frame,
                      const exponent_scale<T>& scale)
         : of_second(frame_of(second, B(T(0)), scale)) // no logit is too low for it that was not for the largest

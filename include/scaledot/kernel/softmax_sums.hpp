@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <limits>
 #include <type_traits>
 
@@ -79,28 +80,63 @@ struct logit_range {
     }
 };
 
-/// The range of load(0), load(1), ..., load(count - 1).
+/// As many ranges as an addition takes steps, since each waits for the one before: of vectors i, i + range_chains, ...;
+/// the last few, which are fewer than chains, count to the first.
+inline constexpr std::size_t range_chains = 4;
+template <class B>
+using chain_ranges = std::array<logit_range<B>, range_chains>;
+
+template <class B>
+[[gnu::always_inline]] inline logit_range<B> range_of_chains(const chain_ranges<B>& chains)
+{
+    logit_range<B> range = chains[0];
+    logit_range<B> other = chains[2];
+    range.add(chains[1]);
+    other.add(chains[3]);
+    range.add(other);
+    return range;
+}
+
+/// The ranges of load(0), load(1), ..., load(count - 1).
+template <class B, class Load>
+[[gnu::always_inline]] inline chain_ranges<B> find_ranges(std::size_t count, Load&& load)
+{
+    chain_ranges<B> ranges;
+    const auto add = [&](std::size_t chain, std::size_t i) __attribute__((always_inline))
+    {
+        const B x = load(i);
+        ranges[chain].add({x, x});
+    };
+    std::size_t i = 0;
+    for (; i + range_chains <= count; i += range_chains) {
+        unroll<range_chains>([&](auto chain) __attribute__((always_inline)) { add(chain, i + chain); });
+    }
+    for (; i < count; ++i) {
+        add(0, i);
+    }
+    return ranges;
+}
+
 template <class B, class Load>
 [[gnu::always_inline]] inline logit_range<B> find_range(std::size_t count, Load&& load)
 {
-    constexpr std::size_t chains = 4; // as many as an addition takes steps: each waits for the one before
-    std::array<logit_range<B>, chains> ranges;
-    const auto range_of = [&](std::size_t i) __attribute__((always_inline))
-    {
-        const B x = load(i);
-        return logit_range<B>{x, x};
-    };
-    std::size_t i = 0;
-    for (; i + chains <= count; i += chains) {
-        unroll<chains>([&](auto chain) __attribute__((always_inline)) { ranges[chain].add(range_of(i + chain)); });
+    return range_of_chains(find_ranges<B>(count, load));
+}
+
+/// The ranges of a row that lies along the vectors, of what see(logits) makes of them.
+template <class Arch, class T, class S, class See = std::identity>
+[[gnu::always_inline]] inline chain_ranges<batch<Arch, T>> ranges_of_row(const S* x, std::size_t length, See see = {})
+{
+    using B = batch<Arch, T>;
+    constexpr std::size_t width = lanes<Arch, T>;
+    const std::size_t whole = length / width;
+    auto ranges = find_ranges<B>(
+        whole, [&](std::size_t i) __attribute__((always_inline)) { return see(load_vector<Arch, T>(x + i * width)); });
+    if (const std::size_t rest = length % width) {
+        const B last = see(load_some<Arch, T>(x + whole * width, rest));
+        ranges[0].add({last, last});
     }
-    for (; i < count; ++i) {
-        ranges[0].add(range_of(i));
-    }
-    ranges[0].add(ranges[1]);
-    ranges[2].add(ranges[3]);
-    ranges[0].add(ranges[2]);
-    return ranges[0];
+    return ranges;
 }
 
 /// The sums of the weights of load(0) ... load(count - 1), lane by lane. Each is shown to keep(i, weight).

@@ -47,6 +47,9 @@ struct weighed_run {
     detail::partial_rows<T> chunk;
 };
 
+/// Rows of scores are as far apart.
+constexpr std::size_t stride = kernel::block_keys;
+
 /// Blocks of scores of a group, row after row. Every fifth score of odd rows is excluded, and so is all of the first
 /// block of row 2.
 template <class T>
@@ -54,12 +57,14 @@ std::vector<std::vector<T>> blocks_of_scores(std::size_t blocks, std::size_t row
 {
     std::mt19937 engine(1);
     std::normal_distribution<T> normal(0, 4);
-    std::vector<std::vector<T>> all(blocks, std::vector<T>(rows * width));
+    std::vector<std::vector<T>> all(blocks, std::vector<T>(rows * stride));
     for (std::size_t block = 0; block < blocks; ++block) {
-        for (std::size_t i = 0; i < rows * width; ++i) {
-            const std::size_t row = i / width;
-            const bool excluded = (row % 2 == 1 && i % 5 == 0) || (row == 2 && block == 0);
-            all[block][i] = excluded ? kernel::negative_infinity<T> : normal(engine) + static_cast<T>(block);
+        for (std::size_t row = 0; row < rows; ++row) {
+            for (std::size_t i = 0; i < width; ++i) {
+                const bool excluded = (row % 2 == 1 && (row * width + i) % 5 == 0) || (row == 2 && block == 0);
+                all[block][row * stride + i] =
+                    excluded ? kernel::negative_infinity<T> : normal(engine) + static_cast<T>(block);
+            }
         }
     }
     return all;
@@ -82,17 +87,15 @@ TEST_CASE_TEMPLATE(
         std::vector<std::vector<double>> seen(rows);
         for (auto& scores : blocks_of_scores<T>(3, rows, width)) {
             const auto original = scores;
-            run.weights.clear();
-            for (std::size_t slot = 0; slot < rows; ++slot) {
-                run.weights.look_at(slot, scores.data() + slot * width, width, true);
-            }
+            run.weights.look_at(0, rows, scores.data(), width, true);
             run.weights.raise(first, rows, factor, run.chunk);
+            run.weights.weigh(first, 0, 5, scores.data(), width, factor, run.chunk);
+            run.weights.weigh(first, 5, rows - 5, scores.data() + 5 * stride, width, factor, run.chunk);
             for (std::size_t slot = 0; slot < rows; ++slot) {
-                T* const row = scores.data() + slot * width;
-                run.weights.weigh(first, slot, row, width, factor, run.chunk);
+                T* const row = scores.data() + slot * stride;
                 const double before = maximum[slot];
                 for (std::size_t i = 0; i < width; ++i) {
-                    const T score = original[slot * width + i];
+                    const T score = original[slot * stride + i];
                     const bool excluded = kernel::is_negative_infinity_bits(score);
                     CHECK(run.weights.excluded(slot)[i] == excluded);
                     if (!excluded) {
@@ -108,7 +111,7 @@ TEST_CASE_TEMPLATE(
                 CHECK(static_cast<double>(*run.weights.kept(slot)) ==
                       doctest::Approx(std::exp(before - maximum[slot])).epsilon(10 * epsilon));
                 for (std::size_t i = 0; i < width; ++i) {
-                    const T score = original[slot * width + i];
+                    const T score = original[slot * stride + i];
                     const double expected =
                         kernel::is_negative_infinity_bits(score)
                             ? 0
@@ -143,15 +146,38 @@ TEST_CASE_TEMPLATE("group_weights: references beyond the digits of scores leave 
     weighed_run<T> run(false);
     const std::size_t width = kernel::lanes<arch, T>;
     const T large = T(3) / std::numeric_limits<T>::epsilon();
-    std::vector<T> scores(width, large);
-    scores[1] = T(0);
-    run.weights.clear();
-    run.weights.look_at(0, scores.data(), width, false);
-    run.weights.raise(0, 1, T(0.7), run.chunk);
-    run.weights.weigh(0, 0, scores.data(), width, T(0.7), run.chunk);
+    std::vector<T> scores(2 * stride, large); // of two rows, the second's of usual size
+    scores[1] = scores[stride] = T(0);
+    std::fill_n(scores.begin() + stride + 1, width - 1, T(-2000));
+    run.weights.look_at(0, 2, scores.data(), width, false);
+    run.weights.raise(0, 2, T(0.7), run.chunk);
+    run.weights.weigh(0, 0, 2, scores.data(), width, T(0.7), run.chunk);
     for (std::size_t i = 0; i < width; ++i) {
         CHECK(scores[i] == (i == 1 ? T(0) : T(1)));
+        CHECK(scores[stride + i] == (i == 0 ? T(1) : T(0)));
     }
-    run.weights.finish(1, T(0.7), run.chunk);
+    run.weights.finish(2, T(0.7), run.chunk);
     CHECK(run.chunk.sums()[0] == static_cast<T>(width - 1));
+    CHECK(run.chunk.sums()[1] == T(1));
+}
+
+TEST_CASE_TEMPLATE("group_weights: rows that see nothing of a block keep what they had", T, float, double)
+{
+    for (const bool with_statistics : {false, true}) {
+        weighed_run<T> run(with_statistics);
+        const std::size_t width = kernel::lanes<arch, T>;
+        const std::size_t rows = 3;
+        for (const std::size_t seen : {width, std::size_t{0}}) {
+            std::vector<T> scores(rows * stride, T(2));
+            run.weights.look_at(0, rows, scores.data(), seen, false);
+            run.weights.raise(0, rows, T(1), run.chunk);
+            run.weights.weigh(0, 0, rows, scores.data(), seen, T(1), run.chunk);
+        }
+        run.weights.finish(rows, T(1), run.chunk);
+        for (std::size_t row = 0; row < rows; ++row) {
+            CHECK(*run.weights.kept(row) == T(1));
+            CHECK(run.chunk.maxima()[row] == T(2));
+            CHECK(run.chunk.sums()[row] == static_cast<T>(width));
+        }
+    }
 }

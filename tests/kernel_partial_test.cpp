@@ -327,6 +327,33 @@ struct written_as {
 
 } // namespace
 
+TEST_CASE_TEMPLATE("find_factors: those of each row's total, to the bit; none where a row is unusual", T, float, double)
+{
+    constexpr std::size_t rows = 6 * kernel::lanes<arch, T>;
+    const auto drawn = gaussians<T, 1>({2 * rows}, 3);
+    std::vector<T> maxima(drawn.begin(), drawn.begin() + rows);
+    std::vector<T> sums(rows);
+    std::transform(drawn.begin() + rows, drawn.end(), sums.begin(), [](T x) { return 1 + std::abs(x) * 9; });
+    kernel::row_factors<T, rows> factors;
+    for (std::size_t count = 1; count <= rows; ++count) {
+        for (const T scale : {T(1), T(0x1p-12)}) {
+            REQUIRE(kernel::find_factors<arch>(maxima.data(), sums.data(), count, scale, factors));
+            for (std::size_t r = 0; r < count; ++r) {
+                const auto total = kernel::total_of(maxima[r], sums[r], minus_infinity_of<double>());
+                const auto expected = kernel::factor_of(total, scale);
+                CHECK(factors[r].high == expected.high);
+                CHECK(factors[r].low == expected.low);
+            }
+        }
+        for (const T unusual : {nan_of<T>(), infinity_of<T>(), minus_infinity_of<T>()}) {
+            auto some = maxima;
+            some[count - 1] = kernel::barrier(unusual);
+            CHECK_FALSE(kernel::find_factors<arch>(some.data(), sums.data(), rows, T(1), factors));
+            CHECK((count == 1 || kernel::find_factors<arch>(some.data(), sums.data(), count - 1, T(1), factors)));
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("write_row: kept / sum times the output within write_row_max_ulp, at every length, nothing past it",
                    W, written_as<float, float>, written_as<double, double>, written_as<float, xtl::half_float>,
                    written_as<float, scaledot::bfloat16>, written_as<double, float>)
@@ -345,7 +372,7 @@ TEST_CASE_TEMPLATE("write_row: kept / sum times the output within write_row_max_
             const double kept = size % 2 == 0 ? 1 : std::exp(-std::abs(static_cast<double>(output[padded + 1])));
             const kernel::row_total total{0, size % 2 == 0 ? static_cast<double>(sum) : 1 + kept / 3, kept};
             const guarded_memory<O> written(size, 0);
-            kernel::write_row<arch>(output.data(), kernel::factor_of(total, scale), size, written.data());
+            kernel::write_row<arch>(output.data(), kernel::factor_of(total, scale), size, written.data(), 0);
             for (std::size_t c = 0; c < size; ++c) {
                 const mpfr_number exact = mpfr_number(static_cast<double>(output[c])) * mpfr_number(kept) /
                                           mpfr_number(total.sum) / mpfr_number(static_cast<double>(scale));
@@ -365,7 +392,7 @@ TEST_CASE_TEMPLATE("write_row: a row with one key of weight 1 is that key's valu
     for (const T scale : {T(1), T(0x1p-9)}) {
         std::vector<T> scaled(size + 1), written(size, T(99));
         std::transform(output.begin(), output.end(), scaled.begin(), [&](T x) { return x * scale; });
-        kernel::write_row<arch>(scaled.data(), kernel::factor_of({0, 1, 1}, scale), size, written.data());
+        kernel::write_row<arch>(scaled.data(), kernel::factor_of({0, 1, 1}, scale), size, written.data(), 0);
         CHECK(std::equal(written.begin(), written.end(), output.begin()));
     }
 }
@@ -386,7 +413,7 @@ TEST_CASE_TEMPLATE("write_row: a row or a sink that is NaN, or a sink of +inf, m
         partial<T> p(kernel::barrier(c.output), kernel::barrier(c.maximum), kernel::barrier(c.sum));
         std::vector<T> written(size, T(99));
         const auto total = kernel::total_of(p.maximum, p.sum, kernel::barrier(c.sink));
-        kernel::write_row<arch>(p.output.data(), kernel::factor_of(total, T(1)), size, written.data());
+        kernel::write_row<arch>(p.output.data(), kernel::factor_of(total, T(1)), size, written.data(), 0);
         CHECK(all_nan(written));
     }
 }

@@ -165,20 +165,22 @@ TEST_CASE_TEMPLATE("mask_row: false and -inf exclude any score, other numbers ar
     }
 }
 
-TEST_CASE_TEMPLATE("restrict_row: keeps [first, last), also where that lies outside the row or is empty", T, float,
+TEST_CASE_TEMPLATE("restrict_rows: keeps [first, last), also where that lies outside the row or is empty", T, float,
                    double)
 {
     constexpr std::size_t count = 3 * kernel::lanes<arch, T>;
     const T nan = std::numeric_limits<T>::quiet_NaN();
     for (std::size_t first = 0; first <= count + 4; ++first) {
         for (std::size_t last = 0; last <= count + 4; ++last) {
-            std::vector<T> scores(count + 1, nan); // excluded whatever they are, kept as they are
+            constexpr std::size_t rows = 3;
+            std::vector<T> scores(rows * (count + 1), nan); // excluded whatever they are, kept as they are
             std::iota(scores.begin() + 1, scores.end(), T(1));
             const std::vector<T> before = scores;
-            kernel::restrict_row<arch>(scores.data(), count, first, last);
+            kernel::restrict_rows<arch>(scores.data(), count + 1, rows, count, first, last);
             bool right = true;
-            for (std::size_t j = 0; j <= count; ++j) {
-                const bool excluded = j < count && (j < first || j >= last);
+            for (std::size_t j = 0; j < scores.size(); ++j) {
+                const std::size_t key = j % (count + 1);
+                const bool excluded = key < count && (key < first || key >= last);
                 const T expected = excluded ? kernel::negative_infinity<T> : before[j];
                 right = right && std::memcmp(&scores[j], &expected, sizeof expected) == 0;
             }

@@ -28,8 +28,8 @@ constexpr std::size_t blocks_of(std::size_t count, std::size_t size)
 template <class Arch, class T, class Q, class K, class V>
 class attention_driver {
 public:
-    attention_driver(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, head_view<const V> v,
-                     bool with_values, bool with_statistics, const row_receiver<T>& finish)
+    attention_driver(const attention_plan& plan, const head_view<const Q>& q, const head_view<const K>& k,
+                     const head_view<const V>& v, bool with_values, bool with_statistics, const row_receiver<T>& finish)
         : plan_(plan), q_(q), k_(k), v_(v), with_values_(with_values), with_statistics_(with_statistics),
           finish_(finish), rows_(checked_product(plan.group(), plan.queries, "the rows of a head")),
           heads_(checked_product(plan.batch, plan.key_heads, "batch * heads")),
@@ -145,7 +145,7 @@ private:
         const std::size_t rows = p.work.rows();
         const std::size_t size = p.work.padded_value_size();
         const auto finish = [&](std::size_t first, std::size_t last, T value_scale) {
-            finish_({head / plan_.key_heads, &p.work.place(0), p.total, first, last, value_scale});
+            finish_({head / plan_.key_heads, p.work.places(), p.total, first, last, value_scale});
         };
         if (kernel::all_finite<Arch>(p.total.output(0), rows * size)) {
             finish(0, rows, T(1));
@@ -337,9 +337,9 @@ private:
     }
 
     const attention_plan& plan_;
-    head_view<const Q> q_;
-    head_view<const K> k_;
-    head_view<const V> v_;
+    const head_view<const Q>& q_;
+    const head_view<const K>& k_;
+    const head_view<const V>& v_;
     bool with_values_;
     bool with_statistics_;
     const row_receiver<T>& finish_;

@@ -27,8 +27,9 @@ struct attention_part {
     key_element* packed;
 
     /// `packed_elements` are those of a packed head, where the part has keys of its own.
-    attention_part(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, head_view<const V> v,
-                   bool with_values, bool with_statistics, std::size_t packed_elements, scratch& memory)
+    attention_part(const attention_plan& plan, const head_view<const Q>& q, const head_view<const K>& k,
+                   const head_view<const V>& v, bool with_values, bool with_statistics, std::size_t packed_elements,
+                   scratch& memory)
         : work(plan, q, k, v, with_values, with_statistics, memory),
           total(run_rows<Arch, T>, work.padded_value_size(), with_statistics, memory),
           chunk(run_rows<Arch, T>, work.padded_value_size(), with_statistics, memory),
@@ -41,7 +42,7 @@ struct attention_part {
 template <class T>
 struct finished_rows {
     std::size_t entry;
-    const row_place* places;
+    row_places places;
     const partial_rows<T>& results;
     std::size_t first;
     std::size_t last;

@@ -31,29 +31,43 @@ void attend(const attention_plan& plan, const strided_view<const Q>& q, const st
     const std::size_t size = v.extent(-1);
     const std::ptrdiff_t stride = out ? out->row_stride() : 0;
     const bool with_sinks = !plan.options->sinks.empty();
-    const auto finish = [=, &plan, &report](const finished_rows<T>& rows) {
-        std::array<kernel::row_total, run_rows<Arch, T>> totals;
-        std::array<kernel::row_factor<T>, run_rows<Arch, T>> factors;
-        for (std::size_t r = rows.first; out && r < rows.last; ++r) {
-            const double sink = with_sinks ? plan.sink(rows.places[r].head) : kernel::negative_infinity<double>;
-            totals[r] = kernel::total_of(rows.results.maxima()[r], rows.results.sums()[r], sink);
-            factors[r] = kernel::factor_of(totals[r], rows.value_scale);
-        }
+    const auto total_of = [=, &plan](const finished_rows<T>& rows, std::size_t r) {
+        const double sink = with_sinks ? plan.sink(rows.places[r].head) : kernel::negative_infinity<double>;
+        return kernel::total_of(rows.results.maxima()[r], rows.results.sums()[r], sink);
+    };
+    const auto write = [=](const finished_rows<T>& rows) {
+        kernel::row_factors<T, run_rows<Arch, T>> factors;
+        const bool usual = !with_sinks && kernel::find_factors<Arch>(rows.results.maxima() + rows.first,
+                                                                     rows.results.sums() + rows.first,
+                                                                     rows.last - rows.first, rows.value_scale, factors);
+        const row_places places = rows.places;
+        const T* const results = rows.results.output(0);
+        const auto result_size = static_cast<std::size_t>(rows.results.output(1) - results);
         O* output = nullptr;
-        for (std::size_t r = rows.first; out && r < rows.last; ++r) {
-            const row_place& place = rows.places[r];
+        for (std::size_t r = rows.first; r < rows.last; ++r) {
+            const row_place place = places[r];
             output = output && place.query > 0 ? output + stride : out->row(rows.entry, place.head, place.query);
+            kernel::row_factor<T> factor = factors[r - rows.first];
+            if (!usual) {
+                const kernel::row_total total = total_of(rows, r);
+                if (kernel::has_nan_bits(total.kept)) { // of a sign that depends on the way it was come to
+                    std::fill_n(output, size, kernel::to_storage<O>(kernel::barrier(kernel::quiet_nan<T>())));
+                    continue;
+                }
+                factor = kernel::factor_of(total, rows.value_scale);
+            }
             // Rows are finished in bursts, too short for the machine to see what is written next.
-            for (std::size_t i = 0; i < size; i += kernel::cache_line / sizeof(O)) {
-                kernel::ask_for_row(output + i, stride, kernel::rows_ahead);
-            }
-            kernel::write_row<Arch>(rows.results.output(r), factors[r], size, output);
-            if (kernel::has_nan_bits(totals[r].kept)) [[unlikely]] { // of a sign that depends on the way it was come to
-                std::fill_n(output, size, kernel::to_storage<O>(kernel::barrier(kernel::quiet_nan<T>())));
-            }
+            kernel::write_row<Arch>(results + r * result_size, factor, size, output,
+                                    kernel::bytes_of_rows<O>(stride, kernel::rows_ahead));
+        }
+    };
+    const auto finish = [=, &report](const finished_rows<T>& rows) {
+        if (out) {
+            write(rows);
         }
         for (std::size_t r = rows.first; report && r < rows.last; ++r) {
-            report(rows.entry, rows.places[r], out ? totals[r] : kernel::row_total{}, rows.results.row(r).statistics);
+            report(rows.entry, rows.places[r], out ? total_of(rows, r) : kernel::row_total{},
+                   rows.results.row(r).statistics);
         }
     };
     drive_attention<Arch, T, Q, K, V>(plan, {q}, {k}, {v}, out != nullptr, with_statistics, finish);

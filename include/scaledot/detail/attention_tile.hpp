@@ -35,8 +35,8 @@ public:
     using value_element = typename value_step::element;
     static constexpr std::size_t lanes = kernel::lanes<Arch, T>;
 
-    attention_worker(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, head_view<const V> v,
-                     bool with_values, bool with_statistics, scratch& memory)
+    attention_worker(const attention_plan& plan, const head_view<const Q>& q, const head_view<const K>& k,
+                     const head_view<const V>& v, bool with_values, bool with_statistics, scratch& memory)
         : plan_(plan), scores_(plan, q, k, memory), v_(v), value_size_(with_values ? v.size() : 0),
           value_vectors_(value_size_ / lanes + (value_size_ % lanes != 0 ? 1 : 0)), weights_(with_statistics, memory),
           values_(must_pack_values() ? memory.take<value_element>(kernel::steps_of<value_step>(kernel::block_keys),
@@ -47,7 +47,7 @@ public:
 
     std::size_t padded_value_size() const { return value_vectors_ * lanes; }
     std::size_t rows() const { return scores_.rows(); }
-    const row_place& place(std::size_t r) const { return scores_.place(r); }
+    const row_places& places() const { return scores_.places(); }
 
     /// 2^-n with 2^n above the number of keys: as many values, times weights of 1 and this, have a sum in range.
     T careful_scale() const { return std::ldexp(T(1), -static_cast<int>(std::bit_width(plan_.keys))); }
@@ -238,28 +238,30 @@ private:
     void weigh(std::size_t row, std::size_t count, const group_tiles& group, const block& b,
                const partial_rows<T>& chunk, bool carefully)
     {
-        weights_.clear();
         const T factor = scores_.factor();
-        for (std::size_t t = 0; t < group.count; ++t) {
-            const key_range& seen = group.seen[t];
-            if (seen.first < seen.last) {
-                const std::size_t first = t * tile::rows;
-                scores_.transform(row + first, first, group.rows[t], b.first, seen);
-                for (std::size_t slot = first; slot < first + group.rows[t]; ++slot) {
-                    weights_.look_at(slot, scores_.scores(slot) + seen.first, seen.last - seen.first, carefully);
+        const auto for_each_tile = [&](const auto& use) {
+            for (std::size_t t = 0; t < group.count; ++t) {
+                const key_range& seen = group.seen[t];
+                const std::size_t slot = t * tile::rows;
+                use(slot, group.rows[t], seen, scores_.scores(slot) + seen.first,
+                    seen.first < seen.last ? seen.last - seen.first : 0);
+            }
+        };
+        for_each_tile(
+            [&](std::size_t slot, std::size_t rows, const key_range& seen, const T* scores, std::size_t width) {
+                if (width > 0) {
+                    scores_.transform(row + slot, slot, rows, b.first, seen);
                 }
-            }
-        }
+                weights_.look_at(slot, rows, scores, width, carefully);
+            });
         weights_.raise(row, count, factor, chunk);
-        for (std::size_t slot = 0; slot < count; ++slot) {
-            const key_range& seen = group.seen[slot / tile::rows];
-            const std::size_t width = seen.first < seen.last ? seen.last - seen.first : 0;
-            T* const scores = scores_.scores(slot) + seen.first;
-            weights_.weigh(row, slot, scores, width, factor, chunk);
-            if (carefully) {
-                value_step::scale_weights(reinterpret_cast<value_element*>(scores), width, careful_scale());
+        for_each_tile([&](std::size_t slot, std::size_t rows, const key_range&, T* scores, std::size_t width) {
+            weights_.weigh(row, slot, rows, scores, width, factor, chunk);
+            for (std::size_t r = 0; carefully && r < rows; ++r) {
+                auto* const weights = reinterpret_cast<value_element*>(scores + r * kernel::block_keys);
+                value_step::scale_weights(weights, width, careful_scale());
             }
-        }
+        });
     }
 
     /// Adds the weighted values to the rows of one tile.
@@ -310,7 +312,7 @@ private:
 
     const attention_plan& plan_;
     score_tile<Arch, T, Q, K> scores_;
-    head_view<const V> v_;
+    const head_view<const V>& v_;
     std::size_t value_size_;
     std::size_t value_vectors_;
     group_weights<Arch, T, value_step> weights_;

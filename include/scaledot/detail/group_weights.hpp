@@ -22,8 +22,9 @@
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
-/// Of a run's rows over a chunk of keys. For each group and block: clear, look_at the scores of each row, raise, and
-/// weigh them. A row has its place in the run, and its slot in the group. Weights are elements of Step.
+/// Of a run's rows over a chunk of keys. For each group and block: look_at the scores of all its rows, raise, and weigh
+/// them. A row has its place in the run, and its slot in the group; rows of scores are block_keys apart. Weights are
+/// elements of Step.
 template <class Arch, class T, class Step>
 class group_weights {
 public:
@@ -44,33 +45,32 @@ public:
         }
     }
 
-    /// Begins a group's block.
-    void clear()
+    /// Takes from the scores of some rows what has to be known before they become weights: their maxima, and
+    /// `carefully`, which of them are excluded. There may be none: width is 0.
+    void look_at(std::size_t slot, std::size_t rows, const T* scores, std::size_t width, bool carefully)
     {
-        maxima_.fill(kernel::negative_infinity<T>); // also of rows past the last one
-        largest_.fill(kernel::negative_infinity<T>);
-    }
-
-    /// Takes from a row's scores what has to be known before they become weights: their maximum, and `carefully`, which
-    /// of them are excluded.
-    void look_at(std::size_t slot, const T* scores, std::size_t width, bool carefully)
-    {
-        if (carefully) {
-            std::transform(scores, scores + width, excluded_[slot].begin(),
+        for (std::size_t r = 0; carefully && r < rows; ++r) {
+            const T* const of_row = scores + r * kernel::block_keys;
+            std::transform(of_row, of_row + width, excluded_[slot + r].begin(),
                            [](T score) { return kernel::is_negative_infinity_bits(score); });
         }
-        if (with_statistics_) {
-            const auto extremes = kernel::extremes_of<Arch>(scores, width);
-            maxima_[slot] = extremes.largest;
-            minima_[slot] = extremes.smallest;
-        } else {
-            kernel::largest_in_lanes<Arch, T>(scores, width).store_aligned(largest_.data() + slot * lanes);
+        for (std::size_t r = 0; with_statistics_ && r < rows; ++r) {
+            const auto extremes = kernel::extremes_of<Arch>(scores + r * kernel::block_keys, width);
+            maxima_[slot + r] = extremes.largest;
+            minima_[slot + r] = extremes.smallest;
+        }
+        T* largest = largest_.data() + slot * lanes;
+        for (std::size_t r = 0; !with_statistics_ && r < rows; ++r, largest += lanes) {
+            kernel::largest_in_lanes<Arch, T>(scores + r * kernel::block_keys, width).store_aligned(largest);
         }
     }
 
     /// Raises the references of the group's rows, `count` from `row` on, where factor times a maximum is larger.
     void raise(std::size_t row, std::size_t count, T factor, const partial_rows<T>& chunk)
     {
+        const std::size_t padded = (count + lanes - 1) / lanes * lanes;
+        std::fill(maxima_.begin() + count, maxima_.begin() + padded, kernel::negative_infinity<T>);
+        std::fill(largest_.begin() + count * lanes, largest_.begin() + padded * lanes, kernel::negative_infinity<T>);
         for (std::size_t slot = 0; !with_statistics_ && slot < count; slot += lanes) {
             kernel::largest_of_rows<Arch>(largest_.data() + slot * lanes).store_unaligned(maxima_.data() + slot);
         }
@@ -81,15 +81,25 @@ public:
         kernel::raise_references<Arch>(references, maxima_.data(), factor, count, kept_.data());
     }
 
-    /// Turns the scores of the row at this slot of the group that begins with `row` into weights.
-    void weigh(std::size_t row, std::size_t slot, T* scores, std::size_t width, T factor, const partial_rows<T>& chunk)
+    /// Turns the scores of `rows` rows from this slot on, of the group that begins with `row`, into weights.
+    void weigh(std::size_t row, std::size_t slot, std::size_t rows, T* scores, std::size_t width, T factor,
+               const partial_rows<T>& chunk)
     {
+        const T* const references = chunk.maxima() + row + slot;
         T* const sums = sums_ + (row + slot) * lanes;
-        const sum before = sum::load_aligned(sums) * sum(kept_[slot]);
-        const auto after = with_statistics_ && width > 0
-                               ? observe(row + slot, slot, scores, width, factor, chunk, before)
-                               : weigh_row(scores, width, factor, chunk.maxima()[row + slot], before);
-        after.store_aligned(sums);
+        if (!with_statistics_ && std::none_of(references, references + rows, kernel::rounds_coarsely<T>)) {
+            kernel::weigh_rows<Step>(scores, kernel::block_keys, rows, width, factor, references, kept_.data() + slot,
+                                     sums);
+            return;
+        }
+        for (std::size_t r = 0; r < rows; ++r) {
+            T* const scores_of_row = scores + r * kernel::block_keys;
+            const sum before = sum::load_aligned(sums + r * lanes) * sum(kept_[slot + r]);
+            const auto after = with_statistics_ && width > 0
+                                   ? observe(row + slot + r, slot + r, scores_of_row, width, factor, chunk, before)
+                                   : weigh_row(scores_of_row, width, factor, references[r], before);
+            after.store_aligned(sums + r * lanes);
+        }
     }
 
     /// Ends a chunk: the sums of the rows' weights and their statistics.

@@ -36,6 +36,21 @@ struct row_place {
     std::size_t query;
 };
 
+/// Those of rows that follow each other.
+struct row_places {
+    row_place first;
+    std::size_t queries; ///< of a head
+
+    row_place operator[](std::size_t r) const
+    {
+        const std::size_t query = first.query + r;
+        if (query < queries) {
+            return {first.head, query};
+        }
+        return {first.head + query / queries, query % queries};
+    }
+};
+
 template <class Arch, class T, class Q, class K>
 class score_tile {
 public:
@@ -45,7 +60,7 @@ public:
     static constexpr std::size_t lanes = kernel::lanes<Arch, T>;
 
     /// Takes its memory from `memory`, which lays nothing out but counts where it has none.
-    score_tile(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, scratch& memory)
+    score_tile(const attention_plan& plan, const head_view<const Q>& q, const head_view<const K>& k, scratch& memory)
         : plan_(plan), q_(q), k_(k), steps_(kernel::steps_of<step>(plan.head_size)),
           query_elements_(steps_ * step::copies),
           packed_queries_(memory.take<element>(run_rows<Arch, T>, query_elements_)),
@@ -69,38 +84,31 @@ public:
         key_head_ = key_head;
         rows_ = end - begin;
         key_range seen{plan_.keys, 0};
-        row_place place{key_head * plan_.group() + begin / plan_.queries, begin % plan_.queries};
-        const Q* query = q_.row(entry, place.head, place.query);
-        queries_ = packed_queries_;
-        bool lying = false; // queries can be used where they lie
-        if constexpr (std::is_same_v<Q, element> && step::copies == 1) {
-            lying = !negated_ && place.query + rows_ <= plan_.queries &&
-                    q_.row_stride() == static_cast<std::ptrdiff_t>(plan_.head_size);
-            queries_ = lying ? query : packed_queries_;
-        }
+        places_ = {{key_head * plan_.group() + begin / plan_.queries, begin % plan_.queries}, plan_.queries};
         see_the_same_ = !plan_.depends_on_position();
-        const key_range visible = plan_.visible(entry, place.query);
-        for (std::size_t r = 0; r < rows_; ++r) {
-            places_[r] = place;
-            visible_[r] = see_the_same_ || r == 0 ? visible : plan_.visible(entry, place.query);
+        for (std::size_t r = 0; r < (see_the_same_ ? 1 : rows_); ++r) {
+            visible_[r] = plan_.visible(entry, places_[r].query);
             if (visible_[r].first < visible_[r].last) {
                 seen.first = std::min(seen.first, visible_[r].first);
                 seen.last = std::max(seen.last, visible_[r].last);
             }
-            if (!lying) {
-                pack_query(query, packed_queries_ + r * query_elements_);
+        }
+        if constexpr (std::is_same_v<Q, element> && step::copies == 1) {
+            if (!negated_ && places_.first.query + rows_ <= plan_.queries &&
+                q_.row_stride() == static_cast<std::ptrdiff_t>(plan_.head_size)) {
+                queries_ = query(0); // where they lie
+                return seen;
             }
-            query += q_.row_stride();
-            if (++place.query == plan_.queries && r + 1 < rows_) {
-                place = {place.head + 1, 0};
-                query = q_.row(entry, place.head, 0);
-            }
+        }
+        queries_ = packed_queries_;
+        for (std::size_t r = 0; r < rows_; ++r) {
+            pack_query(query(r), packed_queries_ + r * query_elements_);
         }
         return seen;
     }
 
     std::size_t rows() const { return rows_; }
-    const row_place& place(std::size_t r) const { return places_[r]; }
+    const row_places& places() const { return places_; }
     std::size_t entry() const { return entry_; }
     std::size_t key_head() const { return key_head_; }
 
@@ -118,8 +126,8 @@ public:
     {
         key_range seen{kernel::block_keys, 0};
         for (std::size_t r = row; r < row + (see_the_same_ ? 1 : count); ++r) {
-            const std::size_t from = std::max(visible_[r].first, first);
-            const std::size_t to = std::min(visible_[r].last, last);
+            const std::size_t from = std::max(visible(r).first, first);
+            const std::size_t to = std::min(visible(r).last, last);
             if (from < to) {
                 seen.first = std::min(seen.first, (from - first) / lanes * lanes);
                 seen.last = std::max(seen.last, (to - first + lanes - 1) / lanes * lanes);
@@ -173,19 +181,13 @@ public:
     void transform(std::size_t row, std::size_t slot, std::size_t count, std::size_t first_key,
                    const key_range& seen) const
     {
-        const bool has_mask = static_cast<bool>(plan_.options->mask);
-        if (see_the_same_ && !scaled_first_ && !has_mask && sees_all(row, first_key, seen)) {
-            return;
+        for (std::size_t r = 0; scaled_first_ && r < count; ++r) {
+            scale(slot + r, seen, score_stage::masked);
         }
-        for (std::size_t r = 0; r < count; ++r) {
-            if (scaled_first_) {
-                scale(slot + r, seen, score_stage::masked);
-            }
-            if (has_mask) {
-                mask(row + r, slot + r, first_key, seen);
-            }
-            restrict(row + r, slot + r, first_key, seen);
+        for (std::size_t r = 0; plan_.options->mask && r < count; ++r) {
+            mask(row + r, slot + r, first_key, seen);
         }
+        restrict(row, slot, count, first_key, seen);
     }
 
     /// What the scores that transform leaves are to be multiplied by.
@@ -198,7 +200,7 @@ public:
         scale(slot, seen, stage);
         if (stage != score_stage::scaled && stage != score_stage::capped) {
             mask(row, slot, first_key, seen);
-            restrict(row, slot, first_key, seen);
+            restrict(row, slot, 1, first_key, seen);
         }
     }
 
@@ -207,6 +209,12 @@ public:
 
 private:
     static constexpr std::size_t few_rows = 4;
+
+    const Q* query(std::size_t r) const
+    {
+        const row_place place = places_[r];
+        return q_.row(entry_, place.head, place.query);
+    }
 
     void pack_query(const Q* query, element* packed) const
     {
@@ -242,21 +250,26 @@ private:
 
     bool sees_all(std::size_t row, std::size_t first_key, const key_range& keys) const
     {
-        const std::size_t last = std::min(visible_[row].last, plan_.valid_keys(entry_));
-        return visible_[row].first <= first_key + keys.first && first_key + keys.last <= last;
+        const std::size_t last = std::min(visible(row).last, plan_.valid_keys(entry_));
+        return visible(row).first <= first_key + keys.first && first_key + keys.last <= last;
     }
 
-    /// Excludes the keys a row may not see, and the lanes past the last key.
-    void restrict(std::size_t row, std::size_t slot, std::size_t first_key, const key_range& seen) const
+    const key_range& visible(std::size_t row) const { return visible_[see_the_same_ ? 0 : row]; }
+
+    /// Excludes the keys that `count` rows may not see, and the lanes past the last key.
+    void restrict(std::size_t row, std::size_t slot, std::size_t count, std::size_t first_key,
+                  const key_range& seen) const
     {
-        if (sees_all(row, first_key, seen)) {
-            return;
-        }
         const std::size_t begin_key = first_key + seen.first;
         const auto relative = [&](std::size_t key) { return key > begin_key ? key - begin_key : 0; };
-        const std::size_t last = std::min(visible_[row].last, plan_.valid_keys(entry_));
-        kernel::restrict_row<Arch>(scores(slot) + seen.first, seen.last - seen.first, relative(visible_[row].first),
-                                   relative(last));
+        const std::size_t at_once = see_the_same_ ? count : 1;
+        for (std::size_t r = 0; r < count; r += at_once) {
+            if (!sees_all(row + r, first_key, seen)) {
+                const std::size_t last = std::min(visible(row + r).last, plan_.valid_keys(entry_));
+                kernel::restrict_rows<Arch>(scores(slot + r) + seen.first, kernel::block_keys, at_once,
+                                            seen.last - seen.first, relative(visible(row + r).first), relative(last));
+            }
+        }
     }
 
     /// Where a mask's element for a row and a key lies, and the step to the next key's.
@@ -282,8 +295,8 @@ private:
     }
 
     const attention_plan& plan_;
-    head_view<const Q> q_;
-    head_view<const K> k_;
+    const head_view<const Q>& q_;
+    const head_view<const K>& k_;
     std::size_t steps_;
     bool negated_;
     bool scaled_first_;
@@ -291,10 +304,10 @@ private:
     std::size_t entry_ = 0;
     std::size_t key_head_ = 0;
     std::size_t rows_ = 0;
-    std::array<row_place, run_rows<Arch, T>> places_;
-    std::array<key_range, run_rows<Arch, T>> visible_;
-    bool see_the_same_ = false;  ///< all rows of the run do
-    std::size_t query_elements_; ///< of a query
+    row_places places_{};
+    std::array<key_range, run_rows<Arch, T>> visible_; ///< to each row, or to all, those of the first
+    bool see_the_same_ = false;                        ///< all rows of the run do
+    std::size_t query_elements_;                       ///< of a query
     element* packed_queries_;
     const element* queries_ = nullptr; ///< those of the run
     element* keys_;

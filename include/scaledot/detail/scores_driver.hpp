@@ -40,7 +40,7 @@ void probabilities_of_row(T* row, std::size_t keys, double sink)
 template <class Arch, class T, class Q, class K>
 class scores_worker {
 public:
-    scores_worker(const attention_plan& plan, head_view<const Q> q, head_view<const K> k, scratch& memory)
+    scores_worker(const attention_plan& plan, const head_view<const Q>& q, const head_view<const K>& k, scratch& memory)
         : plan_(plan), tile_(plan, q, k, memory),
           rows_(memory.take<T>(tile_rows, checked_sum(plan.keys, 1, "a row of scores")))
     {
@@ -59,7 +59,7 @@ public:
             const std::size_t count = std::min(tile_rows, tile_.rows() - row);
             fill_rows(row, count, entry, stage);
             for (std::size_t r = 0; r < count; ++r) {
-                use(entry, tile_.place(row + r), rows_ + r * stride);
+                use(entry, tile_.places()[row + r], rows_ + r * stride);
             }
         }
     }
@@ -122,9 +122,9 @@ void share_rows_of_scores(const attention_plan& plan, const strided_view<const Q
     const double operations =
         static_cast<double>(rows) * static_cast<double>(plan.keys) * static_cast<double>(plan.head_size);
     const std::size_t parts = part_count(items, operations);
-    const auto make_worker = [&](scratch& memory) {
-        return worker(plan, head_view<const Q>{q}, head_view<const K>{k}, memory);
-    };
+    const head_view<const Q> queries{q};
+    const head_view<const K> key_rows{k};
+    const auto make_worker = [&](scratch& memory) { return worker(plan, queries, key_rows, memory); };
     scratch counting;
     make_worker(counting);
     const std::size_t bytes = bytes_apart(counting.bytes());

@@ -20,21 +20,26 @@ template <class Arch, class T, class S>
     using B = batch<Arch, T>;
     constexpr std::size_t width = lanes<Arch, T>;
     constexpr std::size_t chains = 4; // a maximum waits some cycles for the one before
-    std::array<B, chains> largest;
-    largest.fill(B(negative_infinity<T>));
+    const auto load = [&](std::size_t i) __attribute__((always_inline))
+    {
+        return load_vector<Arch, T>(x + i);
+    };
+    B largest(negative_infinity<T>);
     std::size_t i = 0;
-    for (; i + chains * width <= length; i += chains * width) {
-        unroll<chains>([&](auto c) __attribute__((always_inline)) {
-            largest[c] = larger(largest[c], load_vector<Arch, T>(x + i + c * width));
-        });
+    if (length >= chains * width) {
+        std::array<B, chains> of_chain;
+        unroll<chains>([&](auto c) __attribute__((always_inline)) { of_chain[c] = load(c * width); });
+        for (i = chains * width; i + chains * width <= length; i += chains * width) {
+            unroll<chains>([&](auto c) __attribute__((always_inline)) {
+                of_chain[c] = larger(of_chain[c], load(i + c * width));
+            });
+        }
+        largest = larger(larger(of_chain[0], of_chain[1]), larger(of_chain[2], of_chain[3]));
     }
     for (; i + width <= length; i += width) {
-        largest[0] = larger(largest[0], load_vector<Arch, T>(x + i));
+        largest = larger(largest, load(i));
     }
-    if (i < length) {
-        largest[1] = larger(largest[1], load_partial<Arch, T>(x + i, length - i, negative_infinity<T>));
-    }
-    return larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
+    return i < length ? larger(largest, load_partial<Arch, T>(x + i, length - i, negative_infinity<T>)) : largest;
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

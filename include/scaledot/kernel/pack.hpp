@@ -212,12 +212,18 @@ void pack_values(const V* values, std::ptrdiff_t value_stride, std::size_t count
     using E = typename Step::element;
     for (std::size_t first = 0; first < count; first += Step::depth, packed += row_size) {
         const V* row = values + static_cast<std::ptrdiff_t>(first) * value_stride;
+        std::size_t c = 0;
         if constexpr (Step::depth == 1) {
-            pack_row<Step>(row, value_size, false, packed);
+            for (; c + Step::lanes <= value_size; c += Step::lanes) {
+                load_vector<typename Step::arch, E>(row + c).store_unaligned(packed + c);
+            }
+            if (c < value_size) {
+                load_partial<typename Step::arch, E>(row + c, value_size - c, E(0)).store_unaligned(packed + c);
+                c += Step::lanes;
+            }
         } else {
             const bool has_second = first + 1 < count;
             const V* second = has_second ? row + value_stride : row;
-            std::size_t c = 0;
             for (; c + Step::lanes <= value_size; c += Step::lanes) {
                 interleave_pairs<Step::lanes>(row + c, second + c, has_second, packed + c);
             }
@@ -227,7 +233,9 @@ void pack_values(const V* values, std::ptrdiff_t value_stride, std::size_t count
                 packed[c] = low | high << 16;
             }
         }
-        std::fill(packed + value_size, packed + row_size, E(0));
+        for (; c < row_size; ++c) {
+            packed[c] = E(0);
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/diagnostics.hpp>
 #include <scaledot/kernel/exp.hpp>
+#include <scaledot/kernel/prefetch.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/unroll.hpp>
@@ -16,6 +17,7 @@
 #include <bit>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 
 SCALEDOT_KERNELS_BEGIN
@@ -193,10 +195,53 @@ template <class T>
     return {high, static_cast<T>(rest)};
 }
 
+/// The factors of up to Rows rows.
+template <class T, std::size_t Rows>
+struct row_factors {
+    std::array<T, Rows> high;
+    std::array<T, Rows> low;
+
+    row_factor<T> operator[](std::size_t r) const { return {high[r], low[r]}; }
+};
+
+/// factor_of the totals of `count` rows of keys without sinks; there is room to read and write whole vectors. False,
+/// and no promise of factors, where a row has no key, or its maximum is not finite.
+template <class Arch, class T, std::size_t Rows>
+bool find_factors(const T* maxima, const T* sums, std::size_t count, T value_scale, row_factors<T, Rows>& factors)
+{
+    static_assert(Rows % lanes<Arch, T> == 0);
+    const auto is_finite = [](T x) { return (std::bit_cast<bits_of<T>>(x) & exponent_mask<T>) != exponent_mask<T>; };
+    if (!std::all_of(maxima, maxima + count, is_finite)) {
+        return false;
+    }
+    if constexpr (sizeof(T) == 4) {
+        using B = batch<Arch, T>;
+        using D = batch<Arch, double>;
+        for (std::size_t r = 0; r < count; r += B::size) {
+            const auto wide = widen_halves(B::load_unaligned(sums + r));
+            const auto inverse = [&](const D& sum) { return quotient(D(1), D(sum * D(value_scale))); };
+            const std::array<D, 2> factor{inverse(wide[0]), inverse(wide[1])};
+            const B high = barrier(narrow_halves(factor));
+            const auto rounded = widen_halves(high);
+            high.store_unaligned(factors.high.data() + r);
+            narrow_halves(std::array<D, 2>{factor[0] - rounded[0], factor[1] - rounded[1]})
+                .store_unaligned(factors.low.data() + r);
+        }
+    } else {
+        for (std::size_t r = 0; r < count; ++r) {
+            const auto factor = factor_of<T>({maxima[r], sums[r], 1}, value_scale);
+            factors.high[r] = factor.high;
+            factors.low[r] = factor.low;
+        }
+    }
+    return true;
+}
+
 /// Writes the `size` components of a finished row, multiplied by a factor of such precision that with fused
-/// multiply-add rounding the product is all there is to see of it.
+/// multiply-add rounding the product is all there is to see of it. Asks for what lies `ahead` bytes behind them.
 template <class Arch, class T, class O>
-[[gnu::always_inline]] inline void write_row(const T* row, const row_factor<T>& factor, std::size_t size, O* output)
+[[gnu::always_inline]] inline void write_row(const T* row, const row_factor<T>& factor, std::size_t size, O* output,
+                                             std::uintptr_t ahead)
 {
     using B = batch<Arch, T>;
     const auto result = [&](std::size_t c) __attribute__((always_inline))
@@ -206,9 +251,11 @@ template <class Arch, class T, class O>
     };
     std::size_t c = 0;
     for (; c + lanes<Arch, T> <= size; c += lanes<Arch, T>) {
+        ask_ahead(output + c, ahead);
         store_vector<Arch, T>(output + c, result(c));
     }
     if (c < size) {
+        ask_ahead(output + c, ahead);
         store_partial<Arch, T>(output + c, size - c, result(c));
     }
 }

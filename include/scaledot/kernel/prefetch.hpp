@@ -17,14 +17,20 @@ namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
 inline constexpr std::size_t cache_line = 64;
 
-/// Asks for the beginning of row `ahead` of some rows. The machine's own prefetching follows rows that are read in the
-/// order they lie in memory, but it starts anew in each page, and that takes it a while. Nothing is read: rows past the
-/// end of an array do no harm.
+/// What lies `count` rows further on, in bytes.
 template <class S>
-[[gnu::always_inline]] inline void ask_for_row(const S* rows, std::ptrdiff_t stride, std::size_t ahead)
+[[gnu::always_inline]] inline std::uintptr_t bytes_of_rows(std::ptrdiff_t stride, std::size_t count)
 {
-    const auto bytes = static_cast<std::uintptr_t>(stride) * sizeof(S) * ahead;
-    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(rows) + bytes), 0, 2);
+    return static_cast<std::uintptr_t>(stride) * sizeof(S) * count;
+}
+
+/// Asks for what lies `bytes` further on. The machine's own prefetching follows rows that are read in the order they
+/// lie in memory, but it starts anew in each page, and that takes it a while. Nothing is read: places past the end of
+/// an array do no harm.
+template <class S>
+[[gnu::always_inline]] inline void ask_ahead(const S* place, std::uintptr_t bytes)
+{
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(place) + bytes), 0, 2);
 }
 
 /// How far ahead rows are asked for that are read once, in order.

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <type_traits>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
@@ -74,15 +75,16 @@ void spread_row(const typename Step::element* row, std::size_t count, typename S
 }
 
 /// sums[r][v] += left[r, i] right[i, v], one chain over i = 0 ... steps - 1. Element i of a row of `left` is at
-/// i * Step::copies.
-template <class Step, std::size_t Rows, std::size_t Vectors>
-[[gnu::always_inline]] inline void
-multiply_tile(const typename Step::element* left, std::size_t left_stride, const typename Step::right_element* right,
-              std::ptrdiff_t right_stride, std::size_t steps, accumulators<Step, Rows, Vectors>& sums, bool ask = false)
+/// i * Step::copies. `Ask` fetches rows of `right` ahead.
+template <class Step, std::size_t Rows, std::size_t Vectors, bool Ask = false>
+[[gnu::always_inline]] inline void multiply_tile(const typename Step::element* left, std::size_t left_stride,
+                                                 const typename Step::right_element* right, std::ptrdiff_t right_stride,
+                                                 std::size_t steps, accumulators<Step, Rows, Vectors>& sums)
 {
+#pragma GCC unroll 2
     for (std::size_t i = 0; i < steps; ++i, right += right_stride) {
-        if (ask) {
-            ask_for_row(right, right_stride, rows_ahead);
+        if constexpr (Ask) {
+            ask_ahead(right, bytes_of_rows<typename Step::right_element>(right_stride, rows_ahead));
         }
         std::array<typename Step::vector, Vectors> of_right;
         unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
@@ -126,10 +128,10 @@ void score_tile(const typename Step::element* queries, std::size_t query_stride,
 /// components, one chain over i that starts from the first term, which is 0 without `kept`. Adding 0 last (behind a
 /// barrier, or -ffast-math drops it) turns a -0 into +0: keys of weight 0 leave no trace. Weights are spread
 /// (spread_row).
-template <class Step, std::size_t Rows, std::size_t Vectors, class T>
+template <class Step, std::size_t Rows, std::size_t Vectors, bool Ask = false, class T>
 void value_tile(const typename Step::element* weights, std::size_t weight_stride,
                 const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps,
-                const T* kept, T* output, std::size_t output_stride, bool ask = false)
+                const T* kept, T* output, std::size_t output_stride)
 {
     using sum = typename Step::sum;
     accumulators<Step, Rows, Vectors> sums;
@@ -144,7 +146,7 @@ void value_tile(const typename Step::element* weights, std::size_t weight_stride
             unroll<Vectors>([&](auto v) __attribute__((always_inline)) { sums[r][v] = sum(0); });
         });
     }
-    multiply_tile<Step, Rows, Vectors>(weights, weight_stride, values, value_stride, steps, sums, ask);
+    multiply_tile<Step, Rows, Vectors, Ask>(weights, weight_stride, values, value_stride, steps, sums);
     unroll<Rows>([&](auto r) __attribute__((always_inline)) {
         unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
             const sum finished = sums[r][v] + barrier(sum(0));
@@ -159,35 +161,41 @@ void value_tiles(const typename Step::element* weights, std::size_t weight_strid
                  const typename Step::right_element* values, std::ptrdiff_t value_stride, std::size_t steps,
                  const T* kept, std::size_t value_vectors, T* output, std::size_t output_stride)
 {
-    using tile = register_tile<typename Step::arch, T>;
-    constexpr std::size_t vectors = Rows <= 2 ? 2 * tile::vectors : tile::vectors;
-    const bool ask = Rows <= 2;
+    constexpr std::size_t all = register_tile<typename Step::arch, T>::vectors * (Rows <= 2 ? 2 : 1);
+    static_assert(all <= 8);
     std::size_t v = 0;
-    for (; v + vectors <= value_vectors; v += vectors) {
-        value_tile<Step, Rows, vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
-                                        output + v * Step::lanes, output_stride, ask && v == 0);
-    }
-    const auto rest = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
-        value_tile<Step, Rows, Vectors>(weights, weight_stride, values + v * Step::lanes, value_stride, steps, kept,
-                                        output + v * Step::lanes, output_stride);
+    const auto multiply = [&]<std::size_t Vectors, bool Ask>(std::integral_constant<std::size_t, Vectors>,
+                                                             std::bool_constant<Ask>) {
+        value_tile<Step, Rows, Vectors, Ask>(weights, weight_stride, values + v * Step::lanes, value_stride, steps,
+                                             kept, output + v * Step::lanes, output_stride);
         v += Vectors;
     };
-    static_assert(vectors <= 8);
-    if constexpr (vectors > 4) {
-        if (value_vectors - v >= 4) {
-            rest(std::integral_constant<std::size_t, 4>{});
+    const auto next = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors> vectors) {
+        multiply(vectors, std::false_type{});
+    };
+    if constexpr (Rows <= 2) {
+        if (all <= value_vectors) {
+            multiply(std::integral_constant<std::size_t, all>{}, std::true_type{});
         }
     }
-    if constexpr (vectors > 2) {
+    while (v + all <= value_vectors) {
+        next(std::integral_constant<std::size_t, all>{});
+    }
+    if constexpr (all > 4) {
+        if (value_vectors - v >= 4) {
+            next(std::integral_constant<std::size_t, 4>{});
+        }
+    }
+    if constexpr (all > 2) {
         if (value_vectors - v == 3) {
-            return rest(std::integral_constant<std::size_t, 3>{});
+            return next(std::integral_constant<std::size_t, 3>{});
         }
         if (value_vectors - v == 2) {
-            return rest(std::integral_constant<std::size_t, 2>{});
+            return next(std::integral_constant<std::size_t, 2>{});
         }
     }
     if (value_vectors - v == 1) {
-        rest(std::integral_constant<std::size_t, 1>{});
+        next(std::integral_constant<std::size_t, 1>{});
     }
 }
 

@@ -95,29 +95,37 @@ void scale_row(T* scores, std::size_t count, T scale)
     }
 }
 
-/// Excludes what lies before `first` and from `last` on; `count` scores, whole vectors.
+/// Excludes what lies before `first` and from `last` on, in each of `rows` rows; `count` scores, whole vectors.
 template <class Arch, class T>
-void restrict_row(T* scores, std::size_t count, std::size_t first, std::size_t last)
+void restrict_rows(T* scores, std::size_t stride, std::size_t rows, std::size_t count, std::size_t first,
+                   std::size_t last)
 {
     using B = batch<Arch, T>;
     using I = batch<Arch, bits_of<T>>;
     constexpr std::size_t width = lanes<Arch, T>;
-    alignas(alignment_of<Arch>) std::array<bits_of<T>, width> numbers;
-    std::iota(numbers.begin(), numbers.end(), bits_of<T>(0));
+    alignas(alignment_of<Arch>) static constexpr auto numbers = [] {
+        std::array<bits_of<T>, width> result{};
+        std::iota(result.begin(), result.end(), bits_of<T>(0));
+        return result;
+    }();
     const I lane = I::load_aligned(numbers.data());
     const I excluded(negative_infinity_bits<T>);
-    const auto restrict_vector = [&](std::size_t j) {
+    const auto restrict_vectors = [&](std::size_t j) {
         const auto from = static_cast<bits_of<T>>(std::clamp(first, j, j + width) - j);
         const auto to = static_cast<bits_of<T>>(std::clamp(last, j, j + width) - j);
-        I bits = as_bits(B::load_unaligned(scores + j));
-        bits = select_bits(lane < I(from), excluded, bits);
-        from_bits<T>(select_bits(lane < I(to), bits, excluded)).store_unaligned(scores + j);
+        const auto before = lane < I(from);
+        const auto within = lane < I(to);
+        T* of_row = scores + j;
+        for (std::size_t r = 0; r < rows; ++r, of_row += stride) {
+            const I bits = select_bits(before, excluded, as_bits(B::load_unaligned(of_row)));
+            from_bits<T>(select_bits(within, bits, excluded)).store_unaligned(of_row);
+        }
     };
     for (std::size_t j = 0; j < std::min(first, count); j += width) {
-        restrict_vector(j);
+        restrict_vectors(j);
     }
     for (std::size_t j = last / width * width; j < count; j += width) {
-        restrict_vector(j);
+        restrict_vectors(j);
     }
 }
 
@@ -146,7 +154,8 @@ bool rounds_coarsely(T reference)
 /// Replaces scores by weights exp(factor * score - reference), as elements of Step; `count` is a multiple of the lanes.
 /// Returns sums + the weights, lane by lane. Excluded scores (-inf) weigh +0. NaN or +inf among them: NaN in the sums.
 template <class Step, class T>
-typename Step::sum weigh_row(T* scores, std::size_t count, T factor, T reference, typename Step::sum sums)
+[[gnu::always_inline]] inline typename Step::sum weigh_row(T* scores, std::size_t count, T factor, T reference,
+                                                           typename Step::sum sums)
 {
     using B = typename Step::sum;
     const B minus_reference = -finite_reference(B(reference));
@@ -156,6 +165,18 @@ typename Step::sum weigh_row(T* scores, std::size_t count, T factor, T reference
         sums = sums + Step::store_weights(weights, j, weight);
     }
     return sums;
+}
+
+/// The same of `rows` rows, none of which rounds coarsely, with a vector of sums each, of which kept[r] is kept.
+template <class Step, class T>
+void weigh_rows(T* scores, std::size_t stride, std::size_t rows, std::size_t count, T factor, const T* references,
+                const T* kept, T* sums)
+{
+    using B = typename Step::sum;
+    for (std::size_t r = 0; r < rows; ++r, scores += stride, sums += Step::lanes) {
+        const B before = B::load_aligned(sums) * B(kept[r]);
+        weigh_row<Step>(scores, count, factor, references[r], before).store_aligned(sums);
+    }
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

@@ -6,7 +6,8 @@
 // Names are rows/<type>/<operation>/<rows>x<columns>/<who>; the operation softmax_axis0 runs down the columns.
 // --threads N (default 1) holds all of them to N threads; --cpu-time counts the one thread's own seconds, for a machine
 // with other work to do; --off-line N lets arrays begin N bytes after a cache line (0), as those of an ordinary
-// allocator do, but Python's; everything else is Google Benchmark's.
+// allocator do, but Python's; --deviation N is the inputs' standard deviation (1; logits of a trained model have more,
+// and one of them may outweigh the others); everything else is Google Benchmark's.
 #include <scaledot/scaledot.hpp>
 
 #include "peers/row_peer.hpp"
@@ -161,18 +162,25 @@ std::vector<double> textbook(const row_problem& problem, std::size_t i)
     return x;
 }
 
-/// Largest difference that counts as the same; results are below 16 in magnitude.
+/// The inputs' standard deviation.
+int& deviation()
+{
+    static int value = 1;
+    return value;
+}
+
+/// Largest difference that counts as the same; results are below 16 times the inputs' deviation in magnitude.
 double tolerance(row_type type)
 {
-    return type == row_type::float64 ? 1e-8 : type == row_type::float32 ? 1e-4 : 0.13;
+    return deviation() * (type == row_type::float64 ? 1e-8 : type == row_type::float32 ? 1e-4 : 0.13);
 }
 
 /// Normally distributed inputs of one case, and our result for them, which is checked against the textbook.
 class problem_data {
 public:
     explicit problem_data(const row_case& what)
-        : what_(what), x_(normal(what.rows * what.columns, 0)), gamma_(normal(what.columns, 1)),
-          beta_(normal(what.columns, 2))
+        : what_(what), x_(normal(what.rows * what.columns, 0, static_cast<float>(deviation()))),
+          gamma_(normal(what.columns, 1, 1)), beta_(normal(what.columns, 2, 1))
     {
     }
 
@@ -212,7 +220,7 @@ private:
     }
 
     /// From a million numbers over and over: large arrays are made anew whenever another case was measured between.
-    std::vector<float> normal(std::size_t count, std::size_t first) const
+    std::vector<float> normal(std::size_t count, std::size_t first, float standard_deviation) const
     {
         static const std::vector<float> numbers = [] {
             std::vector<float> some(1'000'003);
@@ -224,7 +232,7 @@ private:
         std::vector<float> x(count);
         std::size_t at = first;
         for (float& value : x) {
-            const float number = numbers[at];
+            const float number = standard_deviation * numbers[at];
             value = what_.type == row_type::bfloat16 ? static_cast<float>(sd::bfloat16(number)) : number;
             at = at + 1 == numbers.size() ? 0 : at + 1;
         }
@@ -321,6 +329,7 @@ int main(int argc, char** argv)
         return 2;
     }
     bytes_off_line() = static_cast<std::size_t>(off_line);
+    deviation() = take_number(argc, argv, "--deviation", 1, 1);
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
         return 2;
@@ -346,6 +355,7 @@ int main(int argc, char** argv)
     }
     benchmark::AddCustomContext("threads", std::to_string(threads));
     benchmark::AddCustomContext("bytes off a cache line", std::to_string(off_line));
+    benchmark::AddCustomContext("standard deviation", std::to_string(deviation()));
     benchmark::AddCustomContext("seconds", in_cpu_time() ? "of the thread" : "of the clock");
     benchmark::AddCustomContext("compiler", SCALEDOT_BENCHMARK_COMPILER);
     for (const row_contender* who : everyone) {

@@ -197,13 +197,14 @@ TEST_CASE_TEMPLATE("narrow_weight_sum: powers have the exact sum, all is exact t
     CHECK(worst <= narrow_weight_sum_max_error);
 }
 
-TEST_CASE_TEMPLATE("narrow_totals: each row's lanes added up, a row a lane", T, float, double)
+TEST_CASE_TEMPLATE("narrow_totals: each row's lanes added up, a row a lane, of any number of rows", T, float, double)
 {
     using B = batch<arch, T>;
     std::mt19937_64 engine(3);
     std::uniform_real_distribution<double> uniform(0.5, 1000);
     std::array<pair<B>, B::size> sums;
     std::array<mpfr_number, B::size> exact;
+    const B nan(barrier(quiet_nan<T>()));
     for (std::size_t row = 0; row < B::size; ++row) {
         std::array<T, B::size> high;
         std::array<T, B::size> low;
@@ -215,12 +216,16 @@ TEST_CASE_TEMPLATE("narrow_totals: each row's lanes added up, a row a lane", T, 
         }
         sums[row] = {B::load_unaligned(high.data()), B::load_unaligned(low.data())};
     }
-    const auto totals = narrow_totals<arch, T>(sums);
-    for (std::size_t row = 0; row < B::size; ++row) {
-        const mpfr_number found = mpfr_number(static_cast<double>(totals.high.get(row))) +
-                                  mpfr_number(static_cast<double>(totals.low.get(row)));
-        CHECK(relative_error<T>(found, exact[row]) <= 0x1p-20);
-        CHECK(std::abs(totals.low.get(row)) <= totals.high.get(row) * half_ulp<T>);
+    for (std::size_t rows = 1; rows <= B::size; ++rows) {
+        auto some = sums;
+        std::fill(some.begin() + static_cast<std::ptrdiff_t>(rows), some.end(), pair<B>{nan, nan});
+        const auto totals = narrow_totals<arch, T>(some, rows);
+        for (std::size_t row = 0; row < rows; ++row) {
+            const mpfr_number found = mpfr_number(static_cast<double>(totals.high.get(row))) +
+                                      mpfr_number(static_cast<double>(totals.low.get(row)));
+            CHECK(relative_error<T>(found, exact[row]) <= 0x1p-20);
+            CHECK(std::abs(totals.low.get(row)) <= totals.high.get(row) * half_ulp<T>);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 #define SCALEDOT_DETAIL_SOFTMAX_TILE_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 

@@ -8,6 +8,7 @@
 #include <scaledot/kernel/convert.hpp>
 #include <scaledot/kernel/moments.hpp>
 #include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/unroll.hpp>

@@ -6,6 +6,7 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/exp.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/products.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>

@@ -7,6 +7,7 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/simd.hpp>
 
 #include <algorithm>

@@ -7,6 +7,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/exp.hpp>
 #include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/row_sums.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_rows.hpp>
@@ -193,10 +194,13 @@ private:
     T limit_;
 };
 
-/// The sums of as many narrow rows as a vector has lanes, a row a lane, of the sums in each row's lanes.
+/// The sums of narrow rows, a row a lane, of the sums in each row's lanes: those of `rows` rows, beside which sums has
+/// room for as many as a vector has lanes.
 template <class Arch, class T>
-pair<batch<Arch, T>> narrow_totals(const std::array<pair<batch<Arch, T>>, lanes<Arch, T>>& sums)
+pair<batch<Arch, T>> narrow_totals(std::array<pair<batch<Arch, T>>, lanes<Arch, T>>& sums, std::size_t rows)
 {
+    const pair<batch<Arch, T>> of_no_row{batch<Arch, T>(1), batch<Arch, T>(0)};
+    std::fill(sums.begin() + static_cast<std::ptrdiff_t>(rows), sums.end(), of_no_row);
     if constexpr (sizeof(T) == 8) {
         const auto total = sum_rows(sums);
         return fast_two_sum(total.high, total.low);

@@ -9,6 +9,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/norm.hpp>
 #include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/row_sums.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/stream.hpp>

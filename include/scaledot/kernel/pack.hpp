@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_PACK_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/prefetch.hpp>
 #include <scaledot/kernel/products.hpp>
 #include <scaledot/kernel/shuffle.hpp>

@@ -7,6 +7,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/diagnostics.hpp>
 #include <scaledot/kernel/exp.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/prefetch.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
@@ -244,19 +245,21 @@ template <class Arch, class T, class O>
                                              std::uintptr_t ahead)
 {
     using B = batch<Arch, T>;
+    constexpr std::size_t width = lanes<Arch, T>;
+    const B high(factor.high);
+    const B low(factor.low);
     const auto result = [&](std::size_t c) __attribute__((always_inline))
     {
-        const B value = B::load_unaligned(row + c);
-        return B(multiply_add(value, B(factor.high), B(value * B(factor.low))));
-    };
-    std::size_t c = 0;
-    for (; c + lanes<Arch, T> <= size; c += lanes<Arch, T>) {
         ask_ahead(output + c, ahead);
+        const B value = B::load_unaligned(row + c);
+        return B(multiply_add(value, high, B(value * low)));
+    };
+    const std::size_t whole = size / width * width;
+    for (std::size_t c = 0; c < whole; c += width) {
         store_vector<Arch, T>(output + c, result(c));
     }
-    if (c < size) {
-        ask_ahead(output + c, ahead);
-        store_partial<Arch, T>(output + c, size - c, result(c));
+    if (whole < size) {
+        store_partial<Arch, T>(output + whole, size - whole, result(whole));
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_limits.hpp>
@@ -60,13 +61,7 @@ public:
     /// logits. `streaming`: results are written around the caches.
     void probabilities(T* scratch, bool streaming)
     {
-        add([&](std::size_t row) {
-            return [weights = rows_.weights(row, scratch)](std::size_t i, std::size_t count, const B& w)
-                __attribute__((always_inline))
-            {
-                store_some<Arch, T>(weights + i, count, w);
-            };
-        });
+        add(weights_kept<Arch, T>(rows_, scratch));
         scale_rows(inverse_of_sum(sum_), scratch, streaming);
     }
 

@@ -9,6 +9,7 @@
 #include <scaledot/kernel/convert.hpp>
 #include <scaledot/kernel/logarithm.hpp>
 #include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_limits.hpp>
 #include <scaledot/kernel/softmax_results.hpp>

@@ -7,6 +7,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/narrow_weights.hpp>
 #include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_limits.hpp>
@@ -341,9 +342,8 @@ private:
     static pair<B> narrow_total(const pair<B>& of_lanes)
     {
         std::array<pair<B>, width> sums;
-        sums.fill({B(1), B(0)});
         sums[0] = of_lanes;
-        return narrow_totals<Arch, T>(sums);
+        return narrow_totals<Arch, T>(sums, 1);
     }
 
     std::size_t length_;

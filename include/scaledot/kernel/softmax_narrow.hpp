@@ -8,6 +8,7 @@
 #include <scaledot/kernel/largest.hpp>
 #include <scaledot/kernel/narrow_weights.hpp>
 #include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_logarithms.hpp>
@@ -39,13 +40,7 @@ public:
     /// logits. `streaming`: results are written around the caches. None can come out above 1.
     void probabilities(const rows_type& rows, T* scratch, bool streaming) const
     {
-        const pair<B> sum = sums_of(rows, [&](std::size_t row) {
-            return [weights = rows.weights(row, scratch)](std::size_t i, std::size_t count, const B& w)
-                __attribute__((always_inline))
-            {
-                store_some<Arch, T>(weights + i, count, w);
-            };
-        });
+        const pair<B> sum = sums_of(rows, weights_kept<Arch, T>(rows, scratch));
         const auto inverse = inverse_of_sum(sum);
         const lane_array<Arch, T> high(inverse.high);
         const lane_array<Arch, T> low(inverse.low);
@@ -97,13 +92,12 @@ private:
         const lane_array<Arch, T> maxima(maximum);
         const auto find_others = [&](const wanted_lanes<Arch, T>& wanted, pair<B>& others) {
             std::array<pair<B>, width> sums;
-            sums.fill({B(1), B(0)});
             for (std::size_t row = 0; row < rows.count(); ++row) {
-                if (wanted[row]) {
-                    sums[row] = add_narrow_others<Arch, T>(rows.logits(row), rows.length(), weigh_, maxima[row]);
-                }
+                sums[row] = wanted[row]
+                                ? add_narrow_others<Arch, T>(rows.logits(row), rows.length(), weigh_, maxima[row])
+                                : pair<B>{B(1), B(0)};
             }
-            others = narrow_totals<Arch, T>(sums);
+            others = narrow_totals<Arch, T>(sums, rows.count());
         };
         return {maximum, minus_logarithms<Arch, T>(rows.count(), sum, weigh_(maximum), find_others),
                 lane_array<Arch, bits_of<T>>(poison_of(sum.high, sum.high))};
@@ -119,8 +113,7 @@ private:
             sums[row] = add_row<Arch, T, narrow_weight_sum<B>>(rows.logits(row), rows.length(), weigh,
                                                                row_to_fetch<S>{rows.next(row)}, keeper_of(row));
         }
-        std::fill(sums.begin() + static_cast<std::ptrdiff_t>(rows.count()), sums.end(), pair<B>{B(1), B(0)});
-        return narrow_totals<Arch, T>(sums);
+        return narrow_totals<Arch, T>(sums, rows.count());
     }
 
     narrow_weigher<B> weigh_;

@@ -7,6 +7,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/narrow_weights.hpp>
 #include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>

@@ -5,6 +5,7 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/convert.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/simd.hpp>
 
 #include <algorithm>
@@ -79,6 +80,19 @@ private:
 
 /// A keeper of weights that are only added up: keeper_of(row)(i, count, weights).
 inline constexpr auto nothing_kept = [](std::size_t) { return [](std::size_t, std::size_t, const auto&) {}; };
+
+/// A keeper of weights where they wait for their sum.
+template <class Arch, class T, class S, class R>
+auto weights_kept(const softmax_rows<S, R>& rows, T* scratch)
+{
+    return [&rows, scratch](std::size_t row) {
+        return [weights = rows.weights(row, scratch)](std::size_t i, std::size_t count, const batch<Arch, T>& w)
+            __attribute__((always_inline))
+        {
+            store_some<Arch, T>(weights + i, count, w);
+        };
+    };
+}
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel
 SCALEDOT_KERNELS_END

@@ -6,6 +6,7 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/convert.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/simd.hpp>
 
 #include <array>

@@ -47,8 +47,10 @@ void attend(const attention_plan& plan, const strided_view<const Q>& q, const st
         for (std::size_t r = rows.first; r < rows.last; ++r) {
             const row_place place = places[r];
             output = output && place.query > 0 ? output + stride : out->row(rows.entry, place.head, place.query);
-            kernel::row_factor<T> factor = factors[r - rows.first];
-            if (!usual) {
+            kernel::row_factor<T> factor;
+            if (usual) {
+                factor = factors[r - rows.first];
+            } else {
                 const kernel::row_total total = total_of(rows, r);
                 if (kernel::has_nan_bits(total.kept)) { // of a sign that depends on the way it was come to
                     std::fill_n(output, size, kernel::to_storage<O>(kernel::barrier(kernel::quiet_nan<T>())));

@@ -8,6 +8,7 @@
 #include "peer.hpp"
 
 #include <scaledot/kernel/exp.hpp>
+#include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 

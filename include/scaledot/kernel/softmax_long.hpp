@@ -327,15 +327,17 @@ private:
     pair<B> others_of(const S* x, const found_row& found) const
     {
         const T maximum = found.maximum.get(0);
-        const B second = largest_below_maximum<Arch>(x, length_, found.ranges, maximum);
-        const T lowest = lowest_lane(range_of_chains(found.ranges).lowest);
-        const frames_of_others<B> frames(B(largest_lane(second)), found.maximum, B(lowest), found.frame,
-                                         temperature_.scale);
-        const pair<T> sum =
-            reduce(xsimd::all(frames.plain == B(1))
-                       ? add_plain_others<Arch, T>(x, length_, frames.of_second, temperature_.scale, maximum)
-                       : add_any_others<Arch, T>(x, length_, found.frame, temperature_.scale, maximum));
-        return {sum.high * frames.power, sum.low * frames.power};
+        if (xsimd::all(found.frame.plain == B(1))) {
+            const B second(largest_lane(largest_below_maximum<Arch>(x, length_, found.ranges, maximum)));
+            const frames_of_others<B> frames(second, found.maximum, B(T(0)), found.frame, temperature_.scale);
+            if (xsimd::all(frames.plain == B(1))) {
+                const pair<T> sum =
+                    reduce(add_plain_others<Arch, T>(x, length_, frames.of_second, temperature_.scale, maximum));
+                return {sum.high * frames.power, sum.low * frames.power};
+            }
+        }
+        const pair<T> sum = reduce(add_any_others<Arch, T>(x, length_, found.frame, temperature_.scale, maximum));
+        return {B(sum.high), B(sum.low)};
     }
 
     /// Of the sums in the lanes of a narrow row.

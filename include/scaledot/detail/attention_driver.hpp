@@ -36,6 +36,8 @@ public:
           chunks_(blocks_of(plan.keys, kernel::chunk_keys))
     {
         const std::size_t width = plan.head_size + (with_values ? v.size() : 0);
+        const double bytes_of_head = static_cast<double>(plan.keys) * static_cast<double>(width) * sizeof(T);
+        run_length_ = bytes_of_head > largest_near_head ? long_run_rows<Arch, T> : run_rows<Arch, T>;
         // Rows that share keys multiply them several times as fast as those that each read all keys; a row has to be
         // started and finished besides.
         const double shared = rows_ > tile_rows ? 4 : 1;
@@ -50,7 +52,7 @@ public:
             return;
         }
         // Whole heads have their keys in the cache of their core; as long as they come out even, or nearly.
-        const bool even = heads_ % parts_ == 0 || rows_ <= run_rows<Arch, T>;
+        const bool even = heads_ % parts_ == 0 || rows_ <= run_length_;
         if (parts_ == 1 || heads_ >= (even ? turns_of_part / 2 : turns_of_part) * parts_) {
             run_heads();
         } else if (chunks_ <= 1 || heads_at_once() * blocks_of(rows_, group_rows<Arch, T>) >= 4 * parts_) {
@@ -64,6 +66,9 @@ private:
     using part = attention_part<Arch, T, Q, K, V>;
     using key_element = typename part::key_element;
     static constexpr std::size_t tile_rows = kernel::register_tile<Arch, T>::rows;
+
+    /// Bytes of keys and values that second-level caches hold beside what else a run needs.
+    static constexpr double largest_near_head = 1 << 20;
 
     /// How many times a part takes work, if there is so much: those that are done wait for one turn of another at most.
     static constexpr std::size_t turns_of_part = 8;
@@ -113,12 +118,13 @@ private:
     {
         const std::size_t entry = head / plan_.key_heads;
         const std::size_t key_head = head % plan_.key_heads;
-        p.work.announce(q_.row(entry, key_head * plan_.group(), 0), q_.row_stride(), rows_, k_.row(entry, key_head, 0),
-                        k_.row_stride(), v_.row(entry, key_head, 0), plan_.valid_keys(entry));
+        p.work.announce_head(q_.row(entry, key_head * plan_.group(), 0), q_.row_stride(), rows_,
+                             k_.row(entry, key_head, 0), k_.row_stride(), v_.row(entry, key_head, 0),
+                             plan_.valid_keys(entry));
     }
 
     /// Starts the run of a head's rows [begin, begin + length), or as many as there are.
-    key_range start(part& p, std::size_t head, std::size_t begin, std::size_t length = run_rows<Arch, T>) const
+    key_range start(part& p, std::size_t head, std::size_t begin, std::size_t length) const
     {
         return p.work.start(head / plan_.key_heads, head % plan_.key_heads, begin, std::min(begin + length, rows_));
     }
@@ -151,7 +157,7 @@ private:
             finish(0, rows, T(1));
             return;
         }
-        std::array<bool, run_rows<Arch, T>> again;
+        std::array<bool, long_run_rows<Arch, T>> again;
         bool any = false;
         for (std::size_t r = 0; r < rows; ++r) {
             again[r] = !trustworthy(p.total.row(r), size);
@@ -195,7 +201,7 @@ private:
     /// Each part takes whole heads.
     void run_heads() const
     {
-        const std::size_t own_packed = packed_elements(run_rows<Arch, T>);
+        const std::size_t own_packed = packed_elements(run_length_);
         const std::size_t bytes = bytes_of_part(own_packed);
         const scratch_lease lease(checked_product(bytes, parts_, "scratch memory"));
         shared_work work(parts_);
@@ -210,8 +216,8 @@ private:
                 for (std::size_t block = 0; p.packed && block < key_blocks(); ++block) {
                     pack(head, block, p.packed);
                 }
-                for (std::size_t row = 0; row < rows_; row += run_rows<Arch, T>) {
-                    attend_run(p, head, start(p, head, row), p.packed);
+                for (std::size_t row = 0; row < rows_; row += run_length_) {
+                    attend_run(p, head, start(p, head, row, run_length_), p.packed);
                 }
             });
         });
@@ -232,7 +238,7 @@ private:
         const std::size_t together = heads_at_once();
         // Enough runs for all turns, if groups of rows are not to be cut.
         const std::size_t groups = blocks_of(together * rows_ / (turns_of_part * parts_) + 1, group_rows<Arch, T>);
-        const std::size_t length = std::min(groups * group_rows<Arch, T>, run_rows<Arch, T>);
+        const std::size_t length = std::min(groups * group_rows<Arch, T>, run_length_);
         const std::size_t runs = blocks_of(rows_, length);
         const std::size_t parts = std::min(parts_, together * runs);
         const std::size_t elements = packed_elements(length);
@@ -276,11 +282,11 @@ private:
     /// begins, so that memory does not grow with the keys.
     void run_chunks_of_heads() const
     {
-        const std::size_t runs = blocks_of(rows_, run_rows<Arch, T>);
+        const std::size_t runs = blocks_of(rows_, run_length_);
         const std::size_t all = checked_product(heads_ * runs, chunks_, "the chunks of all heads");
         const std::size_t wave = std::min(all, 4 * parts_);
         const std::size_t bytes = bytes_of_part(0);
-        const std::size_t rows_at_once = std::min(rows_, run_rows<Arch, T>);
+        const std::size_t rows_at_once = std::min(rows_, run_length_);
         const std::size_t value_size = with_values_ ? v_.size() : 0;
         const std::size_t padded = blocks_of(value_size, kernel::lanes<Arch, T>) * kernel::lanes<Arch, T>;
         scratch counting;
@@ -295,7 +301,7 @@ private:
             return partial_rows<T>(rows_at_once, padded, with_statistics_, memory);
         };
         const auto start_run = [&](part& p, std::size_t run) {
-            return start(p, run / runs, run % runs * run_rows<Arch, T>);
+            return start(p, run / runs, run % runs * run_length_, run_length_);
         };
         const auto sees = [](const key_range& seen, std::size_t chunk) {
             return seen.first < seen.last && chunk * kernel::chunk_keys < seen.last &&
@@ -346,6 +352,7 @@ private:
     std::size_t rows_;
     std::size_t heads_;
     std::size_t chunks_;
+    std::size_t run_length_; ///< rows
     std::size_t parts_;
 };
 

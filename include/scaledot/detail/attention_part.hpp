@@ -31,8 +31,8 @@ struct attention_part {
                    const head_view<const V>& v, bool with_values, bool with_statistics, std::size_t packed_elements,
                    scratch& memory)
         : work(plan, q, k, v, with_values, with_statistics, memory),
-          total(run_rows<Arch, T>, work.padded_value_size(), with_statistics, memory),
-          chunk(run_rows<Arch, T>, work.padded_value_size(), with_statistics, memory),
+          total(long_run_rows<Arch, T>, work.padded_value_size(), with_statistics, memory),
+          chunk(long_run_rows<Arch, T>, work.padded_value_size(), with_statistics, memory),
           packed(packed_elements == 0 ? nullptr : memory.take<key_element>(packed_elements, 1))
     {
     }

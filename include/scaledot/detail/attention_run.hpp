@@ -36,7 +36,7 @@ void attend(const attention_plan& plan, const strided_view<const Q>& q, const st
         return kernel::total_of(rows.results.maxima()[r], rows.results.sums()[r], sink);
     };
     const auto write = [=](const finished_rows<T>& rows) {
-        kernel::row_factors<T, run_rows<Arch, T>> factors;
+        kernel::row_factors<T, long_run_rows<Arch, T>> factors;
         const bool usual = !with_sinks && kernel::find_factors<Arch>(rows.results.maxima() + rows.first,
                                                                      rows.results.sums() + rows.first,
                                                                      rows.last - rows.first, rows.value_scale, factors);

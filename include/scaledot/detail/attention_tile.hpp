@@ -55,13 +55,14 @@ public:
     /// Starts a run, see score_tile::start.
     key_range start(std::size_t entry, std::size_t key_head, std::size_t begin, std::size_t end)
     {
-        return scores_.start(entry, key_head, begin, end);
+        seen_ = scores_.start(entry, key_head, begin, end);
+        return seen_;
     }
 
     /// Says what the next run reads, to be asked for while this one is worked on. Its keys and values are those of a
     /// head of its own.
-    void announce(const Q* queries, std::ptrdiff_t query_stride, std::size_t rows, const K* keys,
-                  std::ptrdiff_t key_stride, const V* values, std::size_t count)
+    void announce_head(const Q* queries, std::ptrdiff_t query_stride, std::size_t rows, const K* keys,
+                       std::ptrdiff_t key_stride, const V* values, std::size_t count)
     {
         upcoming_.template add<0>(queries, query_stride, rows, plan_.head_size);
         upcoming_.template add<1>(keys, key_stride, count, plan_.head_size);
@@ -140,10 +141,25 @@ private:
         b.value_stride = static_cast<std::ptrdiff_t>(padded_value_size());
     }
 
+    /// Says which block of a head with these packed keys is read next: the one behind this, or the first of another
+    /// run.
+    void announce_block(std::size_t first, const key_element* packed)
+    {
+        const std::size_t steps = kernel::steps_of<key_step>(plan_.head_size);
+        const std::size_t count = std::min(kernel::block_keys, plan_.valid_keys(scores_.entry()) - first);
+        upcoming_.template add<1>(packed + first * steps, static_cast<std::ptrdiff_t>(steps), count, steps);
+        upcoming_.template add<2>(v_.row(scores_.entry(), scores_.key_head(), first), v_.row_stride(), count,
+                                  value_size_);
+    }
+
     void attend_block(std::size_t first, std::size_t last, const key_element* packed, const partial_rows<T>& chunk,
                       bool carefully)
     {
-        block b{first, last, packed ? packed + first * kernel::steps_of<key_step>(plan_.head_size) : nullptr};
+        const std::size_t steps = kernel::steps_of<key_step>(plan_.head_size);
+        block b{first, last, packed ? packed + first * steps : nullptr};
+        if (packed && rows() > run_rows<Arch, T>) {
+            announce_block(last < seen_.last ? last : seen_.first / kernel::block_keys * kernel::block_keys, packed);
+        }
         for (std::size_t row = 0; row < rows(); row += group_rows<Arch, T>) {
             attend_group(row, std::min(group_rows<Arch, T>, rows() - row), b, chunk, carefully);
         }
@@ -317,8 +333,9 @@ private:
     std::size_t value_vectors_;
     group_weights<Arch, T, value_step> weights_;
     value_element* values_;
-    kernel::prefetch_queue<Q, K, V> upcoming_;
-    std::array<bool, run_rows<Arch, T> / tile::rows>
+    kernel::prefetch_queue<3> upcoming_; ///< queries, keys and values
+    key_range seen_{0, 0};               ///< what the run sees
+    std::array<bool, long_run_rows<Arch, T> / tile::rows>
         has_output_; ///< of each tile: whether keys of the chunk were added
 };
 

@@ -31,8 +31,8 @@ public:
     using sum = typename Step::sum;
 
     group_weights(bool with_statistics, scratch& memory)
-        : with_statistics_(with_statistics), sums_(memory.take<T>(run_rows<Arch, T>, lanes)),
-          observed_(with_statistics ? memory.take<kernel::score_sums<Arch, T>>(run_rows<Arch, T>, 1) : nullptr)
+        : with_statistics_(with_statistics), sums_(memory.take<T>(long_run_rows<Arch, T>, lanes)),
+          observed_(with_statistics ? memory.take<kernel::score_sums<Arch, T>>(long_run_rows<Arch, T>, 1) : nullptr)
     {
     }
 
@@ -120,7 +120,7 @@ public:
 private:
     static constexpr std::size_t lanes = kernel::lanes<Arch, T>;
     static constexpr std::size_t padded_group = (group_rows<Arch, T> + lanes - 1) / lanes * lanes;
-    static_assert(run_rows<Arch, T> % lanes == 0); // sums of rows are added up in whole vectors
+    static_assert(long_run_rows<Arch, T> % lanes == 0); // sums of rows are added up in whole vectors
 
     static sum weigh_row(T* scores, std::size_t width, T factor, T reference, const sum& before)
     {

@@ -30,6 +30,11 @@ inline constexpr std::size_t group_rows = 4 * kernel::register_tile<Arch, T>::ro
 template <class Arch, class T>
 inline constexpr std::size_t run_rows = 4 * group_rows<Arch, T>;
 
+/// The same, and the most, of heads that are too large for the second-level cache: each block is read from further
+/// away.
+template <class Arch, class T>
+inline constexpr std::size_t long_run_rows = 2 * run_rows<Arch, T>;
+
 /// A row of a run: its query head and its place in it.
 struct row_place {
     std::size_t head;
@@ -63,7 +68,7 @@ public:
     score_tile(const attention_plan& plan, const head_view<const Q>& q, const head_view<const K>& k, scratch& memory)
         : plan_(plan), q_(q), k_(k), steps_(kernel::steps_of<step>(plan.head_size)),
           query_elements_(steps_ * step::copies),
-          packed_queries_(memory.take<element>(run_rows<Arch, T>, query_elements_)),
+          packed_queries_(memory.take<element>(long_run_rows<Arch, T>, query_elements_)),
           keys_(memory.take<element>(kernel::block_keys, steps_)),
           key_rows_(memory.take<K>(lanes, kernel::copied_row<K>(plan.head_size))),
           scores_(memory.take<T>(group_rows<Arch, T>, kernel::block_keys))
@@ -305,9 +310,9 @@ private:
     std::size_t key_head_ = 0;
     std::size_t rows_ = 0;
     row_places places_{};
-    std::array<key_range, run_rows<Arch, T>> visible_; ///< to each row, or to all, those of the first
-    bool see_the_same_ = false;                        ///< all rows of the run do
-    std::size_t query_elements_;                       ///< of a query
+    std::array<key_range, long_run_rows<Arch, T>> visible_; ///< to each row, or to all, those of the first
+    bool see_the_same_ = false;                             ///< all rows of the run do
+    std::size_t query_elements_;                            ///< of a query
     element* packed_queries_;
     const element* queries_ = nullptr; ///< those of the run
     element* keys_;

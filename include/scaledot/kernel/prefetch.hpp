@@ -8,10 +8,10 @@
 #include <scaledot/kernel/unroll.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <tuple>
 
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
@@ -94,15 +94,18 @@ private:
     std::size_t done_ = 0;
 };
 
-/// Rows to ask for one after another, a little at a time between pieces of work: a burst would only wait for itself.
-template <class... S>
+/// Arrays of rows to ask for, a little of each at a time between pieces of work: a burst would only wait for itself.
+template <std::size_t Arrays>
 class prefetch_queue {
 public:
-    template <std::size_t I, class Element>
-    void add(const Element* rows, std::ptrdiff_t stride, std::size_t count, std::size_t size)
+    template <std::size_t I, class S>
+    void add(const S* rows, std::ptrdiff_t stride, std::size_t count, std::size_t size)
     {
-        std::get<I>(entries_) = {row_prefetcher<Element>(rows, 0, stride, size), count * size * sizeof(Element)};
-        longest_ = std::max(longest_, count * size * sizeof(Element));
+        const std::size_t bytes = count * size * sizeof(S);
+        entries_[I] = {{reinterpret_cast<const std::byte*>(rows), 0, stride * static_cast<std::ptrdiff_t>(sizeof(S)),
+                        size * sizeof(S)},
+                       bytes};
+        longest_ = std::max(longest_, bytes);
     }
 
     /// Asks for up to so many lines of each.
@@ -113,13 +116,14 @@ public:
             return;
         }
         longest_ -= std::min(longest_, Lines * cache_line);
-        std::apply([&](auto&... each) { (each.template ask<Lines>(), ...); }, entries_);
+        for (entry& e : entries_) {
+            e.template ask<Lines>();
+        }
     }
 
 private:
-    template <class Element>
     struct entry {
-        row_prefetcher<Element> rows{nullptr, 0, 0, 0};
+        row_prefetcher<std::byte> rows{nullptr, 0, 0, 0};
         std::size_t left = 0;
 
         template <std::size_t Lines>
@@ -134,7 +138,7 @@ private:
             left -= Lines * cache_line;
         }
     };
-    std::tuple<entry<S>...> entries_;
+    std::array<entry, Arrays> entries_;
     std::size_t longest_ = 0;
 };
 

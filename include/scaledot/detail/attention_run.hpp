@@ -41,8 +41,6 @@ void attend(const attention_plan& plan, const strided_view<const Q>& q, const st
                                                                      rows.results.sums() + rows.first,
                                                                      rows.last - rows.first, rows.value_scale, factors);
         const row_places places = rows.places;
-        const T* const results = rows.results.output(0);
-        const auto result_size = static_cast<std::size_t>(rows.results.output(1) - results);
         O* output = nullptr;
         for (std::size_t r = rows.first; r < rows.last; ++r) {
             const row_place place = places[r];
@@ -59,7 +57,7 @@ void attend(const attention_plan& plan, const strided_view<const Q>& q, const st
                 factor = kernel::factor_of(total, rows.value_scale);
             }
             // Rows are finished in bursts, too short for the machine to see what is written next.
-            kernel::write_row<Arch>(results + r * result_size, factor, size, output,
+            kernel::write_row<Arch>(rows.results.output(r), factor, size, output,
                                     kernel::bytes_of_rows<O>(stride, kernel::rows_ahead));
         }
     };

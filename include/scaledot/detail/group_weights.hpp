@@ -54,13 +54,16 @@ public:
             std::transform(of_row, of_row + width, excluded_[slot + r].begin(),
                            [](T score) { return kernel::is_negative_infinity_bits(score); });
         }
-        for (std::size_t r = 0; with_statistics_ && r < rows; ++r) {
-            const auto extremes = kernel::extremes_of<Arch>(scores + r * kernel::block_keys, width);
-            maxima_[slot + r] = extremes.largest;
-            minima_[slot + r] = extremes.smallest;
+        if (with_statistics_) {
+            for (std::size_t r = 0; r < rows; ++r) {
+                const auto extremes = kernel::extremes_of<Arch>(scores + r * kernel::block_keys, width);
+                maxima_[slot + r] = extremes.largest;
+                minima_[slot + r] = extremes.smallest;
+            }
+            return;
         }
         T* largest = largest_.data() + slot * lanes;
-        for (std::size_t r = 0; !with_statistics_ && r < rows; ++r, largest += lanes) {
+        for (std::size_t r = 0; r < rows; ++r, largest += lanes) {
             kernel::largest_in_lanes<Arch, T>(scores + r * kernel::block_keys, width).store_aligned(largest);
         }
     }

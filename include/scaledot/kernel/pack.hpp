@@ -50,13 +50,17 @@ void pack_row(const S* numbers, std::size_t count, bool negate, typename Step::e
     using E = typename Step::element;
     std::size_t i = 0;
     if constexpr (Step::depth == 1) {
+        using arch = typename Step::arch;
+        const auto pack = [&](std::size_t many) __attribute__((always_inline))
+        {
+            const auto x = load_some<arch, E>(numbers + i, many);
+            store_some<arch, E>(row + i, many, negate ? -x : x);
+        };
         for (; i + Step::lanes <= count; i += Step::lanes) {
-            const auto x = load_vector<typename Step::arch, E>(numbers + i);
-            (negate ? -x : x).store_unaligned(row + i);
+            pack(Step::lanes);
         }
-        for (; i < count; ++i) {
-            const E x = to_arithmetic<E>(numbers[i]);
-            row[i] = negate ? -x : x;
+        if (i < count) {
+            pack(count - i);
         }
     } else {
         const std::size_t steps = steps_of<Step>(count);
@@ -213,18 +217,12 @@ void pack_values(const V* values, std::ptrdiff_t value_stride, std::size_t count
     using E = typename Step::element;
     for (std::size_t first = 0; first < count; first += Step::depth, packed += row_size) {
         const V* row = values + static_cast<std::ptrdiff_t>(first) * value_stride;
-        std::size_t c = 0;
         if constexpr (Step::depth == 1) {
-            for (; c + Step::lanes <= value_size; c += Step::lanes) {
-                load_vector<typename Step::arch, E>(row + c).store_unaligned(packed + c);
-            }
-            if (c < value_size) {
-                load_partial<typename Step::arch, E>(row + c, value_size - c, E(0)).store_unaligned(packed + c);
-                c += Step::lanes;
-            }
+            pack_row<Step>(row, value_size, false, packed);
         } else {
             const bool has_second = first + 1 < count;
             const V* second = has_second ? row + value_stride : row;
+            std::size_t c = 0;
             for (; c + Step::lanes <= value_size; c += Step::lanes) {
                 interleave_pairs<Step::lanes>(row + c, second + c, has_second, packed + c);
             }
@@ -234,9 +232,7 @@ void pack_values(const V* values, std::ptrdiff_t value_stride, std::size_t count
                 packed[c] = low | high << 16;
             }
         }
-        for (; c < row_size; ++c) {
-            packed[c] = E(0);
-        }
+        std::fill(packed + value_size, packed + row_size, E(0));
     }
 }
 

@@ -158,6 +158,26 @@ TEST_CASE_TEMPLATE("attention: a query gives the same bits alone as among others
     }
 }
 
+TEST_CASE_TEMPLATE("attention: so it does where keys and values are too large for a cache, and more rows share them", T,
+                   float, sd::bfloat16)
+{
+    for (const std::size_t value_size : counts{16, 21}) {
+        const problem<T> p({1, 1, 230, 128}, 1, 2200, value_size);
+        for (const bool causal : {false, true}) {
+            const auto options = [&](std::size_t first) {
+                return sd::attention_options{.causal = causal,
+                                             .query_offset = 1970 + static_cast<std::ptrdiff_t>(first)};
+            };
+            const auto whole = sd::attention(p.q, p.k, p.v, options(0));
+            for (const std::size_t first : counts{0, 90, 190}) {
+                CAPTURE(first);
+                const auto part = sd::attention(query_rows(p.q, first, first + 40), p.k, p.v, options(first));
+                CHECK(same_bits(part, query_rows(whole, first, first + 40)));
+            }
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("attention: queries that are NaN, of either sign, and keys that are not finite give the same bits "
                    "alone, among others and on any number of threads",
                    T, float, double)

@@ -324,18 +324,22 @@ TEST_CASE("attention_diagnostics: logits as large as the type holds keep their m
 
 TEST_CASE("attention_with_diagnostics: attention's output and attention_diagnostics' figures, to the bit")
 {
-    const auto q = gaussians<float, 4>({2, 4, 9, 16}, 1, 2);
-    const auto k = gaussians<float, 4>({2, 2, 150, 16}, 2);
-    const auto v = gaussians<float, 4>({2, 2, 150, 7}, 3);
     const std::vector<float> sinks = {0, 3, -4, 9};
     const sd::attention_options options = {
         .causal = true, .align = sd::alignment::bottom_right, .softcap = 9.0, .sinks = sinks};
-    const auto both = sd::attention_with_diagnostics(q, k, v, options);
-    CHECK(same_bits(both.output, sd::attention(q, k, v, options)));
-    const auto alone = sd::attention_diagnostics(q, k, options);
-    CHECK(same_bits(both.diagnostics.entropy, alone.entropy));
-    CHECK(same_bits(both.diagnostics.lse, alone.lse));
-    CHECK(same_bits(both.diagnostics.sink_probability, alone.sink_probability));
+    const auto check = [&](std::size_t batch, std::size_t queries, std::size_t keys, std::size_t size) {
+        const auto q = gaussians<float, 4>({batch, 4, queries, size}, 1, 2);
+        const auto k = gaussians<float, 4>({batch, 2, keys, size}, 2);
+        const auto v = gaussians<float, 4>({batch, 2, keys, 7}, 3);
+        const auto both = sd::attention_with_diagnostics(q, k, v, options);
+        CHECK(same_bits(both.output, sd::attention(q, k, v, options)));
+        const auto alone = sd::attention_diagnostics(q, k, options);
+        CHECK(same_bits(both.diagnostics.entropy, alone.entropy));
+        CHECK(same_bits(both.diagnostics.lse, alone.lse));
+        CHECK(same_bits(both.diagnostics.sink_probability, alone.sink_probability));
+    };
+    check(2, 9, 150, 16);
+    check(1, 110, 2100, 128); // keys that are too large for a cache
 }
 
 TEST_CASE_TEMPLATE("softmax_diagnostics: the figures of each row of softmax(x / T) along any axis", T, float, double)

@@ -205,7 +205,17 @@ TEST_CASE("executor: threads take each index of shared work once, however often 
                 sd::detail::run_parts(parts, [&](std::size_t part) {
                     work.take(part, [&](std::size_t i, std::size_t end) { taken[i] += i < end ? 1 : 100; });
                 });
-                CHECK(std::all_of(taken.begin(), taken.end(), [&](const auto& count) { return count == times; }));
+                CHECK(
+                    std::all_of(taken.begin(), taken.end(), [&](const auto& count) { return count == 2 * times - 1; }));
+                work.deal(items);
+                sd::detail::run_parts(parts, [&](std::size_t part) {
+                    work.take_ranges(part, 4, [&](std::size_t first, std::size_t last) {
+                        for (std::size_t i = first; i < last; ++i) {
+                            taken[i] += last - first <= 4 ? 1 : 100;
+                        }
+                    });
+                });
+                CHECK(std::all_of(taken.begin(), taken.end(), [&](const auto& count) { return count == 2 * times; }));
             }
         }
     }
@@ -224,6 +234,18 @@ TEST_CASE("executor: of shared work a part takes its own share first, in order, 
         CHECK(end == 6);
     });
     CHECK(taken == std::vector<std::size_t>{3, 4, 0, 1, 2, 5, 6, 7});
+}
+
+TEST_CASE("executor: ranges of shared work grow short towards the end of a share")
+{
+    sd::detail::shared_work work(2);
+    work.deal(28);
+    std::vector<std::size_t> beginnings;
+    work.take_ranges(1, 3, [&](std::size_t first, std::size_t last) {
+        beginnings.push_back(first);
+        CHECK(last > first);
+    });
+    CHECK(beginnings == std::vector<std::size_t>{14, 17, 20, 22, 24, 25, 26, 27, 0, 3, 6, 8, 10, 11, 12, 13});
 }
 
 TEST_CASE("executor: little work is not cut, much work into one part per thread, never more parts than items")

@@ -239,9 +239,11 @@ private:
         // Enough runs for all turns, if groups of rows are not to be cut.
         const std::size_t groups = blocks_of(together * rows_ / (turns_of_part * parts_) + 1, group_rows<Arch, T>);
         const std::size_t length = std::min(groups * group_rows<Arch, T>, run_length_);
-        const std::size_t runs = blocks_of(rows_, length);
-        const std::size_t parts = std::min(parts_, together * runs);
         const std::size_t elements = packed_elements(length);
+        // A run takes several pieces of a head, but for the last runs; or all rows, with keys of its own.
+        const std::size_t piece = elements == 0 ? length : group_rows<Arch, T>;
+        const std::size_t pieces = blocks_of(rows_, piece);
+        const std::size_t parts = std::min(parts_, together * pieces);
         const std::size_t bytes = bytes_of_part(0);
         scratch counting;
         counting.take<key_element>(together, elements);
@@ -264,15 +266,20 @@ private:
                     });
                 });
             }
-            work.deal(heads * runs);
+            work.deal(heads * pieces);
             run_parts(parts, [&](std::size_t index) {
                 scratch memory(lease.data() + shared + index * bytes);
                 part p = make_part(0, memory);
                 // One head after another, whose keys stay in the caches; from its last rows to the first, since causal
                 // rows see more keys downwards and the last turns are best short.
-                work.take(index, [&](std::size_t i, std::size_t) {
-                    const std::size_t head = first + i / runs;
-                    attend_run(p, head, start(p, head, (runs - 1 - i % runs) * length, length), packed(head));
+                work.take_ranges(index, length / piece, [&](std::size_t i, std::size_t end) {
+                    while (i < end) {
+                        const std::size_t head = first + i / pieces;
+                        const std::size_t count = std::min(end - i, pieces - i % pieces);
+                        const std::size_t begin = (pieces - i % pieces - count) * piece;
+                        attend_run(p, head, start(p, head, begin, count * piece), packed(head));
+                        i += count;
+                    }
                 });
             });
         }

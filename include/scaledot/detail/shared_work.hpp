@@ -36,18 +36,37 @@ public:
     template <class Use>
     void take(std::size_t part, const Use& use)
     {
+        take_several(part, 1, [&](std::size_t i, std::size_t, std::size_t end) { use(i, end); });
+    }
+
+    /// Calls use(first, last) for ranges of indices until none is left: of `most` at first, of fewer towards the end of
+    /// a share, so that parts end at about the same time.
+    template <class Use>
+    void take_ranges(std::size_t part, std::size_t most, const Use& use)
+    {
+        take_several(part, most, [&](std::size_t first, std::size_t last, std::size_t) { use(first, last); });
+    }
+
+private:
+    template <class Use>
+    void take_several(std::size_t part, std::size_t most, const Use& use)
+    {
         for (std::size_t turn = 0; turn < shares_; ++turn) {
             share& from = slots_[(part + turn) % shares_].used;
-            while (from.next.load(std::memory_order_relaxed) < from.end) {
-                const std::size_t i = from.next.fetch_add(1, std::memory_order_relaxed);
-                if (i < from.end) {
-                    use(i, from.end);
+            for (;;) {
+                const std::size_t next = from.next.load(std::memory_order_relaxed);
+                if (next >= from.end) {
+                    break;
+                }
+                const std::size_t count = std::clamp<std::size_t>((from.end - next) / 3, 1, most);
+                const std::size_t first = from.next.fetch_add(count, std::memory_order_relaxed);
+                if (first < from.end) {
+                    use(first, std::min(first + count, from.end), from.end);
                 }
             }
         }
     }
 
-private:
     static constexpr std::size_t most_shares = 64; // beyond, parts have one together
 
     struct alignas(128) share { // cores fetch lines in pairs

@@ -68,8 +68,8 @@ TEST_CASE_TEMPLATE("add_plain_others, add_any_others: the others' sum to weight_
     std::size_t rows = 0;
     std::size_t plain_rows = 0;
     for (std::size_t length = 2; length <= 70; length += 3) {
-        for (const double maximum : {0.0, 30.0, -30.0, 500.0}) {
-            for (const double below : {1.0, 20.0, 40.0, 90.0}) {
+        for (const double maximum : {0.0, 30.0, -30.0, -180.0, 500.0}) {
+            for (const double below : {1.0, 20.0, 40.0, 75.0, 90.0}) {
                 const auto x = dominated_row<T>(length, maximum, below, length);
                 const T largest = *std::max_element(x.begin(), x.end());
                 const T lowest = *std::min_element(x.begin(), x.end());

@@ -8,6 +8,7 @@
 #include <scaledot/kernel/softmax.hpp>
 #include <scaledot/kernel/softmax_limits.hpp>
 #include <scaledot/kernel/softmax_narrow.hpp>
+#include <scaledot/kernel/softmax_results.hpp>
 #include <scaledot/kernel/softmax_rows.hpp>
 
 #include <algorithm>
@@ -25,6 +26,7 @@ class softmax_groups {
     using narrow = kernel::narrow_rows<Arch, T>;
     using any_rows = kernel::softmax_along<Arch, T, S, R>;
     static constexpr bool may_be_narrow = narrow::exist && !Temperature::extreme;
+    static constexpr T plain_reach = kernel::reach_for<T>(Output);
 
 public:
     /// `scratch`: memory for the weights of a group, or nullptr, where they wait in the results.
@@ -88,7 +90,7 @@ private:
             all.add(rows.logits(row), rows.result(row));
         }
         rows.fetch_from(end, all);
-        any_rows group(all, temperature_.scale);
+        any_rows group(all, temperature_.scale, plain_reach);
         if (!group.all_beyond(narrow_.limit())) {
             return false;
         }
@@ -141,7 +143,7 @@ private:
     void run_others()
     {
         if (others_.count() != 0) {
-            any_rows group(others_, temperature_.scale);
+            any_rows group(others_, temperature_.scale, plain_reach);
             run(group);
             others_.clear();
         }

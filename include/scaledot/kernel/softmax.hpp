@@ -34,7 +34,10 @@ class softmax_along {
     static_assert(width <= rows_type::most);
 
 public:
-    softmax_along(const rows_type& rows, const exponent_scale<T>& scale) : rows_(rows), scale_(scale)
+    /// `plain_reach`: of frame_of, further for rows whose weights are only added up.
+    softmax_along(const rows_type& rows, const exponent_scale<T>& scale,
+                  T plain_reach = weight_constants<T>::plain_reach)
+        : rows_(rows), scale_(scale)
     {
         const auto others = static_cast<std::ptrdiff_t>(rows_.count() * width);
         std::fill(first_.begin() + others, first_.end(), T(0));
@@ -47,7 +50,7 @@ public:
         }
         maximum_ = largest_of_rows<Arch>(first_.data());
         // A row counts as one that needs care where another of them has so low a logit: it gets the same bits.
-        frame_ = frame_of(maximum_, B(lowest_lane(lowest)), scale_);
+        frame_ = frame_of(maximum_, B(lowest_lane(lowest)), scale_, plain_reach);
         shift_ = lane_array<Arch, T>(frame_.shift);
         smallest_ = lane_array<Arch, T>(frame_.smallest);
         round_ = lane_array<Arch, T>(frame_.round);

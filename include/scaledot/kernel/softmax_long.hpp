@@ -184,7 +184,7 @@ private:
                 return found;
             }
         }
-        found.frame = frame_of(found.maximum, B(lowest), temperature_.scale);
+        found.frame = frame_of(found.maximum, B(lowest), temperature_.scale, reach_for<T>(Output));
         if (!Temperature::extreme && xsimd::all(found.frame.plain == B(1))) {
             found.sum = reduce(add_beside<weight_sum<B>>(x, next, weigher<B, true>(found.frame, temperature_.scale)));
         } else {

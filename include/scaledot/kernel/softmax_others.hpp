@@ -143,13 +143,14 @@ template <class Arch, class T, class S>
 template <class B>
 struct frames_of_others {
     using T = typename B::value_type;
+    static constexpr T reach = weight_constants<T>::sum_reach;
 
     /// `maximum`, `lowest`: as frame_of takes them, of each row; 0 is low enough where `frame` says that it is plain.
     frames_of_others(const B& second, const B& maximum, const B& lowest, const weight_frame<B>& frame,
                      const exponent_scale<T>& scale)
-        : of_second(frame_of(second, B(T(0)), scale)) // no logit is too low for it that was not for the largest
+        : of_second(frame_of(second, B(T(0)), scale, reach)) // no logit is too low for it that was not for the largest
     {
-        plain = frame_of(maximum, lowest, scale).plain * of_second.plain;
+        plain = frame_of(maximum, lowest, scale, reach).plain * of_second.plain;
         const B exponent = xsimd::select(plain == B(1), B(frame.round - of_second.round), B(0));
         power = exp_steps::power_of_two(barrier(B(exponent + B(exp_constants<T>::round_to_integer))));
     }

@@ -8,6 +8,7 @@
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/softmax_limits.hpp>
 #include <scaledot/kernel/softmax_sums.hpp>
 #include <scaledot/kernel/stream.hpp>
 #include <scaledot/kernel/weights.hpp>
@@ -84,6 +85,15 @@ private:
     B high_;
     B low_;
 };
+
+/// How far apart logits of a row may be for its weights to need no care: shares of less would be subnormal, or their
+/// low parts.
+template <class T>
+constexpr T reach_for(softmax_output output)
+{
+    using C = weight_constants<T>;
+    return output == softmax_output::probabilities ? C::plain_reach : C::sum_reach;
+}
 
 /// All bits set in the lanes of rows without a distribution: they hold NaN or +inf, or nothing but -inf, which makes
 /// the maximum or the sum one of these. Or-ed into a result, they make it NaN.

@@ -35,7 +35,8 @@ struct weight_constants<float> {
     static constexpr float round_to_sixteenth = 0x1.8p+19f;
     static constexpr int bias = 32;             // weights are multiplied by 2^bias: those that count are normal numbers
     static constexpr float depth = 156.0f;      // below 2^-depth of the largest they count as 0
-    static constexpr float plain_reach = 64.0f; // |maximum| and depth, in base 2, of rows that need no care
+    static constexpr float plain_reach = 64.0f; // depth, in base 2, of rows whose shares need no care
+    static constexpr float sum_reach = 120.0f;  // of rows whose weights are only added up
     static constexpr std::array polynomial = {0x1.62e430p-1f, 0x1.ebfff4p-3f, 0x1.c6ac6ap-5f};
     alignas(64) static constexpr std::array<float, 16> errors = {0,
                                                                  0x1.8d96d4p-25f,
@@ -63,6 +64,7 @@ struct weight_constants<double> {
     static constexpr int bias = 96;
     static constexpr double depth = 1090.0;
     static constexpr double plain_reach = 256.0;
+    static constexpr double sum_reach = 256.0;
     static constexpr std::array polynomial = {0x1.62e42fefa39efp-1, 0x1.ebfbdff82c594p-3,  0x1.c6b08d704a0c1p-5,
                                               0x1.3b2ab6fb09a33p-7, 0x1.5d87fe7846c8fp-10, 0x1.430a4970f3ce1p-13,
                                               0x1.ffcd7aed3c1cbp-17};
@@ -125,7 +127,7 @@ struct weight {
 };
 
 /// What the weights of a row are relative to, one row a lane: x - shift is exact for all x that weigh something. A
-/// plain row has logits neither large nor far apart.
+/// plain row has logits neither very large nor far apart.
 template <class B>
 struct weight_frame {
     using T = typename B::value_type;
@@ -137,10 +139,12 @@ struct weight_frame {
     B plain;    ///< 1 where the row is plain, else 0
 };
 
-/// Of rows with these maxima; `lowest` is the smallest logit where that is below 0.
+/// Of rows with these maxima; `lowest` is the smallest logit where that is below 0. Logits of plain rows are within
+/// `plain_reach`, in base 2, of the maximum.
 template <class B, class T = typename B::value_type>
 [[gnu::always_inline]] inline weight_frame<B> frame_of(const B& maximum, const B& lowest,
-                                                       const exponent_scale<T>& scale)
+                                                       const exponent_scale<T>& scale,
+                                                       T plain_reach = weight_constants<T>::plain_reach)
 {
     using C = weight_constants<T>;
     constexpr T round = exp_constants<T>::round_to_integer;
@@ -154,8 +158,9 @@ template <class B, class T = typename B::value_type>
     const B n = barrier(B(barrier(B(top + B(round))) - B(round)));
     frame.round = barrier(B(B(C::round_to_sixteenth + C::bias) - n));
     frame.smallest = quotient(B(n - B(C::depth)), high);
-    const B reach(scale.factor == T(1) ? C::plain_reach : T(-1));
-    frame.plain = xsimd::select((xsimd::abs(unshifted) <= reach) & (B(lowest * high) >= B(top - reach)), B(1), B(0));
+    const B most(scale.factor == T(1) ? exact_reach : T(-1));
+    frame.plain =
+        xsimd::select((xsimd::abs(unshifted) <= most) & (B(lowest * high) >= B(top - B(plain_reach))), B(1), B(0));
     return frame;
 }
 

@@ -159,6 +159,7 @@ TEST_CASE_TEMPLATE("frame_of: rows are plain unless logits are large, far apart,
     CHECK(is_plain(reach, T(0), scale));
     CHECK(is_plain(T(0), -reach, scale));
     CHECK(!is_plain(T(1.01) * reach, T(0), scale));
+    CHECK(!is_plain(T(1.01) * reach, T(1.01) * reach, scale)); // it may have logits of 0
     CHECK(is_plain(T(-3) * reach, T(-3.9) * reach, scale));
     CHECK(!is_plain(T(-3) * reach, T(-4.1) * reach, scale));
     const T far = 2 * weight_constants<T>::depth * T(0.7);

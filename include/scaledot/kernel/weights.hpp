@@ -158,9 +158,11 @@ template <class B, class T = typename B::value_type>
     const B n = barrier(B(barrier(B(top + B(round))) - B(round)));
     frame.round = barrier(B(B(C::round_to_sixteenth + C::bias) - n));
     frame.smallest = quotient(B(n - B(C::depth)), high);
-    const B most(scale.factor == T(1) ? exact_reach : T(-1));
+    // Of a row without logits below 0 the smallest is not known: it may be 0.
+    const B least(scale.factor == T(1) ? -exact_reach : exact_reach);
+    const B reach(plain_reach);
     frame.plain =
-        xsimd::select((xsimd::abs(unshifted) <= most) & (B(lowest * high) >= B(top - B(plain_reach))), B(1), B(0));
+        xsimd::select((unshifted >= least) & (unshifted <= reach) & (B(lowest * high) >= B(top - reach)), B(1), B(0));
     return frame;
 }
 

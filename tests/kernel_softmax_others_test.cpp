@@ -11,6 +11,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -99,6 +100,96 @@ TEST_CASE_TEMPLATE("add_plain_others, add_any_others: the others' sum to weight_
     CHECK(4 * plain_rows > rows); // both ways have been looked at
     CHECK(10 * plain_rows < 9 * rows);
     CHECK(worst <= bound);
+}
+
+TEST_CASE_TEMPLATE("others_weigher: the others' sum beside the largest weight, as long as it is not below least_others",
+                   T, float, double)
+{
+    using B = batch<arch, T>;
+    const exponent_scale<T> scale(1.0);
+    double worst = 0;
+    for (const std::size_t length : {2u, 17u, 64u, 300u, 4096u}) {
+        const double least = least_others<T>(length);
+        for (std::size_t seed = 1; seed <= 40; ++seed) {
+            const double spread = std::log(static_cast<double>(length)) - std::log(least);
+            const auto x = dominated_row<T>(length, 3, spread * static_cast<double>(seed) / 41, seed);
+            const T lowest = std::min(T(0), *std::min_element(x.begin(), x.end()));
+            const auto frame = frame_of(B(T(3)), B(lowest), scale);
+            const weigher<B, false> weigh(frame, scale);
+            const auto w = weigh(B(T(3)));
+            const mpfr_number unit = number_of(weight<T>{w.power.get(0), w.excess.get(0)});
+            const mpfr_number exact = exact_others(x) / exp(mpfr_number(3));
+            if (exact < mpfr_number(least)) {
+                continue;
+            }
+            maxima_counter<B> maxima(0);
+            const others_weigher<B, weigher<B, false>> weigh_others(weigh, B(T(3)), maxima);
+            const auto sum = reduce(add_row<arch, T, weight_sum<B>>(
+                x.data(), length, weigh_others, row_to_fetch<T>{x.data()}, [](std::size_t, std::size_t, const B&) {}));
+            CHECK(sum_of_counts<arch, T>(maxima) == 1);
+            worst = std::max(worst, relative_error<T>(sum_of(sum) / unit, exact));
+        }
+    }
+    MESSAGE("others: ", worst, " u");
+    CHECK(worst <= weight_sum_max_error + 2 * weight_max_error + least_others_max_error);
+}
+
+TEST_CASE_TEMPLATE("others_weigher: counts the largest logits, those behind a row's end not among them", T, float,
+                   double)
+{
+    using B = batch<arch, T>;
+    const exponent_scale<T> scale(1.0);
+    const std::size_t width = lanes<arch, T>;
+    for (std::size_t length = 1; length < 3 * width; ++length) {
+        for (std::size_t first = 0; first < length; ++first) {
+            for (const T largest : {T(0), T(2)}) {
+                std::vector<T> x(length, T(-1));
+                x[first] = largest;
+                x[(first * 7 + 3) % length] = largest;
+                const auto count = static_cast<std::size_t>(std::count(x.begin(), x.end(), largest));
+                maxima_counter<B> maxima(0);
+                const others_weigher<B, weigher<B, true>> weigh(
+                    weigher<B, true>(frame_of(B(largest), B(T(-1)), scale), scale), B(largest), maxima);
+                const auto sum = reduce(add_row<arch, T, weight_sum<B>>(
+                    x.data(), length, weigh, row_to_fetch<T>{x.data()}, [](std::size_t, std::size_t, const B&) {}));
+                CHECK(sum_of_counts<arch, T>(maxima) == count);
+                CHECK(count_equal(x.data(), length, largest) == count);
+                CHECK((sum.high == T(0)) == (count == length));
+            }
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("add_further_maxima: all but one of the largest weights, where there are several", T, float, double)
+{
+    using B = batch<arch, T>;
+    const weight<B> w{B(T(1.25)), B(T(0.0123))};
+    const mpfr_number largest = number_of(weight<T>{T(1.25), T(0.0123)});
+    lane_array<arch, T> high;
+    lane_array<arch, T> low;
+    std::array<std::size_t, lanes<arch, T>> maxima;
+    const std::vector<std::size_t> counts{0, 1, 2, 3, 1000, (std::size_t{1} << 25) + 4, (std::size_t{1} << 62) + 12345};
+    for (std::size_t lane = 0; lane < maxima.size(); ++lane) {
+        maxima[lane] = counts[lane % counts.size()];
+        high[lane] = static_cast<T>(lane) * T(0.3);
+        low[lane] = high[lane] * std::numeric_limits<T>::epsilon() / 3;
+    }
+    pair<B> others{high.vector(), low.vector()};
+    add_further_maxima<arch, T>(others, maxima, as_pair(w));
+    for (std::size_t lane = 0; lane < maxima.size(); ++lane) {
+        const pair<T> found{others.high.get(lane), others.low.get(lane)};
+        if (maxima[lane] < 2) {
+            CHECK(found.high == high[lane]);
+            CHECK(found.low == low[lane]);
+            continue;
+        }
+        // Two numbers for the count, since it may have more digits than a double.
+        const auto further = maxima[lane] - 1;
+        const mpfr_number count = mpfr_number(static_cast<double>(further >> 20)) * mpfr_number::power_of_two(20) +
+                                  mpfr_number(static_cast<double>(further & 0xfffff));
+        const mpfr_number exact = sum_of(pair<T>{high[lane], low[lane]}) + count * largest;
+        CHECK(relative_error<T>(sum_of(found), exact) <= 0x1p-16);
+    }
 }
 
 TEST_CASE_TEMPLATE("largest_below, largest_below_maximum: the second largest logit, wherever the two stand", T, float,

@@ -133,9 +133,10 @@ TEST_CASE("weigher: every 1009th float of a plain row is exact to weight_max_err
 TEST_CASE_TEMPLATE("weigher: plain rows get the bits of those that are not", T, float, double)
 {
     const double reach = static_cast<double>(weight_constants<T>::plain_reach);
+    const double depth = static_cast<double>(weight_constants<T>::depth);
     for (const double t : {1.0, 0.3, 1e9}) {
         const exponent_scale<T> scale(t);
-        for (const double top : {0.0, 0.99 * reach, -0.5 * reach, -4 * reach}) {
+        for (const double top : {0.0, 0.99 * reach, -0.5 * reach, -1.99 * depth}) {
             const auto all = logits_below<T>(top, 0.99 * reach, t);
             const T maximum = *std::max_element(all.begin(), all.end());
             const T lowest = *std::min_element(all.begin(), all.end());
@@ -160,8 +161,9 @@ TEST_CASE_TEMPLATE("frame_of: rows are plain unless logits are large, far apart,
     CHECK(is_plain(T(0), -reach, scale));
     CHECK(!is_plain(T(1.01) * reach, T(0), scale));
     CHECK(!is_plain(T(1.01) * reach, T(1.01) * reach, scale)); // it may have logits of 0
-    CHECK(is_plain(T(-3) * reach, T(-3.9) * reach, scale));
-    CHECK(!is_plain(T(-3) * reach, T(-4.1) * reach, scale));
+    const T near = -2 * weight_constants<T>::depth * T(0.69);
+    CHECK(is_plain(near, near - T(0.99) * reach, scale));
+    CHECK(!is_plain(near, near - T(1.01) * reach, scale));
     const T far = 2 * weight_constants<T>::depth * T(0.7);
     CHECK(!is_plain(-far, -far, scale));
     CHECK(!is_plain(T(0), T(-1.01) * reach, scale));

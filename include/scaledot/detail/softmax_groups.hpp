@@ -26,7 +26,6 @@ class softmax_groups {
     using narrow = kernel::narrow_rows<Arch, T>;
     using any_rows = kernel::softmax_along<Arch, T, S, R>;
     static constexpr bool may_be_narrow = narrow::exist && !Temperature::extreme;
-    static constexpr T plain_reach = kernel::reach_for<T>(Output);
 
 public:
     /// `scratch`: memory for the weights of a group, or nullptr, where they wait in the results.
@@ -90,7 +89,7 @@ private:
             all.add(rows.logits(row), rows.result(row));
         }
         rows.fetch_from(end, all);
-        any_rows group(all, temperature_.scale, plain_reach);
+        any_rows group(all, temperature_.scale);
         if (!group.all_beyond(narrow_.limit())) {
             return false;
         }
@@ -143,7 +142,7 @@ private:
     void run_others()
     {
         if (others_.count() != 0) {
-            any_rows group(others_, temperature_.scale, plain_reach);
+            any_rows group(others_, temperature_.scale);
             run(group);
             others_.clear();
         }

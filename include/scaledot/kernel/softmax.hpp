@@ -34,10 +34,7 @@ class softmax_along {
     static_assert(width <= rows_type::most);
 
 public:
-    /// `plain_reach`: of frame_of, further for rows whose weights are only added up.
-    softmax_along(const rows_type& rows, const exponent_scale<T>& scale,
-                  T plain_reach = weight_constants<T>::plain_reach)
-        : rows_(rows), scale_(scale)
+    softmax_along(const rows_type& rows, const exponent_scale<T>& scale) : rows_(rows), scale_(scale)
     {
         const auto others = static_cast<std::ptrdiff_t>(rows_.count() * width);
         std::fill(first_.begin() + others, first_.end(), T(0));
@@ -50,7 +47,7 @@ public:
         }
         maximum_ = largest_of_rows<Arch>(first_.data());
         // A row counts as one that needs care where another of them has so low a logit: it gets the same bits.
-        frame_ = frame_of(maximum_, B(lowest_lane(lowest)), scale_, plain_reach);
+        frame_ = frame_of(maximum_, B(lowest_lane(lowest)), scale_);
         shift_ = lane_array<Arch, T>(frame_.shift);
         smallest_ = lane_array<Arch, T>(frame_.smallest);
         round_ = lane_array<Arch, T>(frame_.round);
@@ -64,20 +61,20 @@ public:
     /// logits. `streaming`: results are written around the caches.
     void probabilities(T* scratch, bool streaming)
     {
-        add(weights_kept<Arch, T>(rows_, scratch));
+        add(weights_kept<Arch, T>(rows_, scratch), [](std::size_t, const auto& weigh) { return weigh; });
         scale_rows(inverse_of_sum(sum_), scratch, streaming);
     }
 
     template <class Temperature>
     void logarithms(const Temperature& temperature, bool streaming)
     {
-        add(nothing_kept);
+        add_others();
         store_logarithms<Arch, T>(rows_, temperature, maximum_, minus_logarithm(), poison_, streaming);
     }
 
     void logsumexp(double temperature)
     {
-        add(nothing_kept);
+        add_others();
         store_logsumexps<Arch, T>(rows_, temperature, maximum_, minus_logarithm(), poison_);
     }
 
@@ -90,32 +87,54 @@ private:
         return {B(shift_[row]), B(smallest_[row]), B(round_[row]), B(plain_[row])};
     }
 
-    /// The second pass over all rows. Weights are shown to keeper_of(row)(i, count, weights).
-    template <class KeeperOf>
-    void add(const KeeperOf& keeper_of)
+    /// The second pass over all rows, weighed by weigher_of(row, weigher of any). Weights are shown to
+    /// keeper_of(row)(i, count, weights).
+    template <class KeeperOf, class WeigherOf>
+    [[gnu::always_inline]] void add(const KeeperOf& keeper_of, const WeigherOf& weigher_of)
     {
         const exponent_scale<T> scale = scale_; // which no store into weights can change: it stays in registers
         for (std::size_t row = 0; row < rows_.count(); ++row) {
-            plain_[row] != 0 ? add_row<true>(row, keeper_of, scale) : add_unusual_row(row, keeper_of, scale);
+            plain_[row] != 0 ? add_row<true>(row, keeper_of, weigher_of, scale)
+                             : add_unusual_row(row, keeper_of, weigher_of, scale);
         }
         sum_ = fold();
         poison_ = lane_array<Arch, bits_of<T>>(poison_of(maximum_, B(sum_.high + sum_.low)));
     }
 
-    template <class KeeperOf>
-    [[gnu::noinline]] void add_unusual_row(std::size_t row, const KeeperOf& keeper_of, const exponent_scale<T>& scale)
+    template <class KeeperOf, class WeigherOf>
+    [[gnu::noinline]] void add_unusual_row(std::size_t row, const KeeperOf& keeper_of, const WeigherOf& weigher_of,
+                                           const exponent_scale<T>& scale)
     {
-        add_row<false>(row, keeper_of, scale);
+        add_row<false>(row, keeper_of, weigher_of, scale);
     }
 
-    template <bool Plain, class KeeperOf>
-    [[gnu::always_inline]] void add_row(std::size_t row, const KeeperOf& keeper_of, const exponent_scale<T>& scale)
+    template <bool Plain, class KeeperOf, class WeigherOf>
+    [[gnu::always_inline]] void add_row(std::size_t row, const KeeperOf& keeper_of, const WeigherOf& weigher_of,
+                                        const exponent_scale<T>& scale)
     {
-        const auto sum = kernel::add_row<Arch, T, weight_sum<B>>(rows_.logits(row), rows_.length(),
-                                                                 weigher<B, Plain>(frame_of_row(row), scale),
+        const auto weigh = weigher_of(row, weigher<B, Plain>(frame_of_row(row), scale));
+        const auto sum = kernel::add_row<Arch, T, weight_sum<B>>(rows_.logits(row), rows_.length(), weigh,
                                                                  row_to_fetch<S>{rows_.next(row)}, keeper_of(row));
         sum.high.store_aligned(first_.data() + row * width);
         sum.low.store_aligned(second_.data() + row * width);
+    }
+
+    /// The second pass for logarithms: without one of the largest weights of each row.
+    void add_others()
+    {
+        const lane_array<Arch, T> maxima(maximum_);
+        maxima_counter<B> found(0);
+        add(
+            nothing_kept, [&](std::size_t row, const auto& weigh) __attribute__((always_inline)) {
+                return others_weigher<B, std::decay_t<decltype(weigh)>>(weigh, B(maxima[row]), found);
+            });
+        if (sum_of_counts<Arch, T>(found) != rows_.count()) {
+            std::array<std::size_t, width> counts{};
+            for (std::size_t row = 0; row < rows_.count(); ++row) {
+                counts[row] = count_equal(rows_.logits(row), rows_.length(), maxima[row]);
+            }
+            add_further_maxima<Arch, T>(sum_, counts, largest_weights());
+        }
     }
 
     void scale_rows(const pair<B>& inverse, T* scratch, bool streaming) const
@@ -123,39 +142,26 @@ private:
         const lane_array<Arch, T> high(inverse.high);
         const lane_array<Arch, T> low(inverse.low);
         for (std::size_t row = 0; row < rows_.count(); ++row) {
-            const pair<B> of_row{B(high[row]), B(low[row])};
-            const T* const weights = rows_.weights(row, scratch);
             R* const y = rows_.result(row);
             if (poison_[row] != 0) {
                 std::fill_n(y, rows_.length(), to_storage<R>(quiet_nan<T>()));
-            } else if (plain_[row] != 0) {
-                scale<true>(weights, of_row, y, streaming);
-            } else {
-                scale_unusual(weights, of_row, y, streaming);
+                continue;
             }
+            const T* const weights = rows_.weights(row, scratch);
+            const scaled_inverse<B> factor({B(high[row]), B(low[row])});
+            store_row<Arch, T>(
+                y, rows_.length(), streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
+                    return factor.times(load_some<Arch, T>(weights + i, count));
+                });
         }
     }
 
-    [[gnu::noinline]] void scale_unusual(const T* weights, const pair<B>& inverse, R* y, bool streaming) const
-    {
-        scale<false>(weights, inverse, y, streaming);
-    }
-
-    template <bool Plain>
-    [[gnu::always_inline]] void scale(const T* weights, const pair<B>& inverse, R* y, bool streaming) const
-    {
-        const scaled_inverse<B, Plain> factor(inverse);
-        store_row<Arch, T>(
-            y, rows_.length(), streaming, [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
-                return factor.times(load_some<Arch, T>(weights + i, count));
-            });
-    }
+    pair<B> largest_weights() const { return as_pair(weigher<B, false>(frame_, scale_)(maximum_)); }
 
     pair<B> minus_logarithm()
     {
-        const weigher<B, false> weigh(frame_, scale_);
         const auto find = [&](const wanted_lanes<Arch, T>& wanted, pair<B>& others) { others = find_others(wanted); };
-        return minus_logarithms<Arch, T>(rows_.count(), sum_, weigh(maximum_), find);
+        return minus_logarithms<Arch, T>(rows_.count(), sum_, largest_weights(), least_others<T>(rows_.length()), find);
     }
 
     /// The sums without the maximum, of the rows that are wanted.
@@ -214,7 +220,7 @@ private:
     exponent_scale<T> scale_;
     B maximum_;
     weight_frame<B> frame_;
-    pair<B> sum_;
+    pair<B> sum_; ///< of all weights, or for logarithms without one of the largest
     lane_array<Arch, T> shift_;
     lane_array<Arch, T> smallest_;
     lane_array<Arch, T> round_;

@@ -42,9 +42,9 @@ public:
     template <class Temperature>
     void logarithms(const Temperature& temperature)
     {
-        const auto sum = plain_ ? add<true>(weights_only) : add<false>(weights_only);
-        const auto poison = poison_of(maximum_, B(sum.high + sum.low));
-        const auto minus_log = minus_logarithm(lanes<Arch, T>, sum);
+        const auto others = plain_ ? add_others<true>() : add_others<false>();
+        const auto poison = poison_of(maximum_, B(others.high + others.low));
+        const auto minus_log = minus_logarithm(lanes<Arch, T>, others);
         for (std::size_t i = 0; i < length_; ++i) {
             const B result = temperature.logarithm(column_.load(i), maximum_, minus_log);
             column_.store(i, from_bits<T>(as_bits(result) | poison));
@@ -55,10 +55,10 @@ public:
     template <class R, class Poisoned>
     void logsumexp(double temperature, R* y, std::ptrdiff_t stride, std::size_t rows, Poisoned&& poisoned)
     {
-        const auto sum = plain_ ? add<true>(weights_only) : add<false>(weights_only);
+        const auto others = plain_ ? add_others<true>() : add_others<false>();
         const auto place = [&](std::size_t row) { return y + static_cast<std::ptrdiff_t>(row) * stride; };
-        store_logsumexp<Arch, T>(place, rows, maximum_, temperature, minus_logarithm(rows, sum));
-        const auto poisoned_lanes = poison_of(maximum_, B(sum.high + sum.low));
+        store_logsumexp<Arch, T>(place, rows, maximum_, temperature, minus_logarithm(rows, others));
+        const auto poisoned_lanes = poison_of(maximum_, B(others.high + others.low));
         if (!xsimd::any(poisoned_lanes != typename weight_frame<B>::I(0))) {
             return;
         }
@@ -71,29 +71,47 @@ public:
     }
 
 private:
-    static constexpr auto weights_only = [](std::size_t, const B&) {};
-
-    template <bool Plain, class Keep>
-    [[gnu::always_inline]] pair<B> add(Keep&& keep)
+    template <class Weigh, class Keep>
+    [[gnu::always_inline]] pair<B> add(const Weigh& weigh, Keep&& keep) const
     {
         const auto load = [&](std::size_t i) __attribute__((always_inline))
         {
             return column_.load(i);
         };
-        return add_weights<B>(length_, load, weigher<B, Plain>(frame_, scale_), keep);
+        return add_weights<B>(length_, load, weigh, keep);
     }
+
+    /// The weights of each row but one of its largest.
+    template <bool Plain>
+    [[gnu::always_inline]] pair<B> add_others() const
+    {
+        using weigher_type = weigher<B, Plain>;
+        maxima_counter<B> found(0);
+        const others_weigher<B, weigher_type> weigh(weigher_type(frame_, scale_), maximum_, found);
+        pair<B> others = add(weigh, [](std::size_t, const B&) {});
+        if (!xsimd::all(found == maxima_counter<B>(1))) {
+            const lane_array<Arch, bits_of<T>> counts(found);
+            std::array<std::size_t, lanes<Arch, T>> maxima;
+            std::copy(counts.begin(), counts.end(), maxima.begin());
+            add_further_maxima<Arch, T>(others, maxima, largest_weights());
+        }
+        return others;
+    }
+
+    pair<B> largest_weights() const { return as_pair(weigher<B, false>(frame_, scale_)(maximum_)); }
 
     template <bool Plain>
     [[gnu::always_inline]] void scale_weights()
     {
         const weigher<B, Plain> weigh(frame_, scale_);
-        const auto sum = add<Plain>([&](std::size_t i, const B& w) __attribute__((always_inline)) {
-            if constexpr (Column::keeps) {
-                column_.store(i, w);
-            }
-        });
+        const auto sum = add(
+            weigh, [&](std::size_t i, const B& w) __attribute__((always_inline)) {
+                if constexpr (Column::keeps) {
+                    column_.store(i, w);
+                }
+            });
         const auto poison = poison_of(maximum_, B(sum.high + sum.low));
-        const scaled_inverse<B, Plain> inverse(inverse_of_sum(sum));
+        const scaled_inverse<B> inverse(inverse_of_sum(sum));
         for (std::size_t i = 0; i < length_; ++i) {
             B value = column_.load(i);
             if constexpr (!Column::keeps) {
@@ -103,17 +121,17 @@ private:
         }
     }
 
-    pair<B> minus_logarithm(std::size_t rows, const pair<B>& sum)
+    pair<B> minus_logarithm(std::size_t rows, const pair<B>& others) const
     {
         const weigher<B, false> weigh(frame_, scale_);
-        const auto find = [&](const wanted_lanes<Arch, T>&, pair<B>& others) {
+        const auto find = [&](const wanted_lanes<Arch, T>&, pair<B>& found) {
             const auto load = [&](std::size_t i) __attribute__((always_inline))
             {
                 return column_.load(i);
             };
-            others = add_others<B>(length_, load, weigh, maximum_);
+            found = kernel::add_others<B>(length_, load, weigh, maximum_);
         };
-        return minus_logarithms<Arch, T>(rows, sum, weigh(maximum_), find);
+        return minus_logarithms<Arch, T>(rows, others, largest_weights(), least_others<T>(length_), find);
     }
 
     Column column_;

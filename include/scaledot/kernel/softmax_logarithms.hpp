@@ -30,71 +30,85 @@ namespace scaledot::inline SCALEDOT_BUILD::kernel {
 template <class T>
 using wider = std::conditional_t<sizeof(T) == 4, double, long double>;
 
-/// ln(sum / largest) keeps its digits down to here: where the largest logit outweighs the others, it is the logarithm
-/// of 1 and the others' sum.
-inline constexpr double least_ratio = 1.9;
+/// power * (1 + excess), to twice the precision of its numbers.
+template <class B>
+pair<B> as_pair(const weight<B>& w)
+{
+    const auto rest = two_product(w.power, w.excess);
+    return sum_of(pair<B>{w.power, B(0)}, rest);
+}
 
-/// Some of the rows in lanes: the sums of their weights over their largest ones, and what the logarithms of these are
-/// made of. Numbers are double, or pairs of it.
+/// Below this part of the largest weight the others' sum makes the logarithm of 1 and itself, above that of all.
+inline constexpr double outweighed = 0.9;
+
+/// What adding up weights relative to the largest one contributes to the error of the others' sum beyond
+/// weight_sum_max_error, relative to it, in units u, where it is not below this part of the largest, of `length`
+/// logits; docs/numerics.md#log_softmax. Below, the sum has to be found again.
+inline constexpr double least_others_max_error = 0.26;
+template <class T>
+double least_others(std::size_t length)
+{
+    return std::min(outweighed, static_cast<double>(length) * (sizeof(T) == 4 ? 0x1p-18 : 0x1p-41));
+}
+
+/// What the logarithms of the sums of weights over their largest ones are made of, of some of the rows in lanes.
+/// Numbers are double, or pairs of it. The others are all weights but one of the largest.
 template <class Arch, class Number>
-class sum_ratios {
+class sum_logarithms {
     using D = batch<Arch, double>;
 
 public:
-    sum_ratios(const Number& sum, const Number& largest, const D& ratio)
-        : largest_(largest), ratio_(ratio), terms_(terms_of_quotient(sum, largest, ratio))
+    sum_logarithms(const Number& others, const Number& largest, const D& ratio)
+        : others_(others), largest_(largest), ratio_(ratio)
     {
     }
 
+    /// The others' sum over the largest weight, to some digits.
     const D& ratio() const { return ratio_; }
 
-    /// Where the largest weight outweighs the others, their sum says more.
-    void look_at_others(const Number& others)
+    /// The others' sum, where it was below `least` of the largest weight.
+    void replace(const Number& others, double least) { others_ = select(ratio_ < D(least), others, others_); }
+
+    /// ln(1 + others / largest).
+    Number logarithm() const
     {
-        const auto outweighed = ratio_ < D(least_ratio);
-        const auto terms = terms_of_1_plus_quotient<D>(others, largest_);
-        terms_ = {select(outweighed, terms.numerator, terms_.numerator),
-                  select(outweighed, terms.denominator, terms_.denominator), select(outweighed, terms.k, terms_.k)};
+        const auto of_sum = terms_of_quotient(sum_of(largest_, others_), largest_, D(ratio_ + D(1)));
+        const auto of_others = terms_of_1_plus_quotient<D>(others_, largest_);
+        const auto few = ratio_ < D(outweighed);
+        const logarithm_terms<D, Number> terms{select(few, of_others.numerator, of_sum.numerator),
+                                               select(few, of_others.denominator, of_sum.denominator),
+                                               select(few, of_others.k, of_sum.k)};
+        return terms.logarithm();
     }
 
-    Number logarithm() const { return terms_.logarithm(); }
-
 private:
+    Number others_;
     Number largest_;
     D ratio_;
-    logarithm_terms<D, Number> terms_;
 };
 
 /// Rows of double, in pairs.
 template <class Arch, class T>
 class row_logarithms {
     using B = batch<Arch, T>;
-    using numbers = pair<B>;
 
 public:
-    row_logarithms(const pair<B>& sum, const weight<B>& largest) : row_logarithms(sum, number_of(largest)) {}
+    row_logarithms(const pair<B>& others, const pair<B>& largest)
+        : logarithms_(others, largest, quotient(others.high, largest.high))
+    {
+    }
 
-    lane_array<Arch, T> ratios() const { return lane_array<Arch, T>(ratios_.ratio()); }
-    void look_at_others(const pair<B>& others) { ratios_.look_at_others(others); }
+    lane_array<Arch, T> ratios() const { return lane_array<Arch, T>(logarithms_.ratio()); }
+    void replace(const pair<B>& others, double least) { logarithms_.replace(others, least); }
 
     pair<B> negative() const
     {
-        const auto value = ratios_.logarithm();
+        const auto value = logarithms_.logarithm();
         return {negated(value.high), negated(value.low)};
     }
 
 private:
-    row_logarithms(const numbers& sum, const numbers& largest) : ratios_(sum, largest, quotient(sum.high, largest.high))
-    {
-    }
-
-    static numbers number_of(const weight<B>& w)
-    {
-        const auto rest = two_product(w.power, w.excess);
-        return sum_of(numbers{w.power, B(0)}, numbers{rest.high, rest.low});
-    }
-
-    sum_ratios<Arch, numbers> ratios_;
+    sum_logarithms<Arch, pair<B>> logarithms_;
 };
 
 /// Rows of float, in two vectors of double.
@@ -104,8 +118,8 @@ class row_logarithms<Arch, float> {
     using D = batch<Arch, double>;
 
 public:
-    row_logarithms(const pair<B>& sum, const weight<B>& largest)
-        : halves_{half_of<0>(sum, largest), half_of<1>(sum, largest)}
+    row_logarithms(const pair<B>& others, const pair<B>& largest)
+        : halves_{half_of<0>(others, largest), half_of<1>(others, largest)}
     {
     }
 
@@ -117,11 +131,11 @@ public:
         return result;
     }
 
-    void look_at_others(const pair<B>& others)
+    void replace(const pair<B>& others, double least)
     {
         const auto sums = numbers_of(others);
-        halves_[0].look_at_others(sums[0]);
-        halves_[1].look_at_others(sums[1]);
+        halves_[0].replace(sums[0], least);
+        halves_[1].replace(sums[1], least);
     }
 
     pair<B> negative() const
@@ -133,14 +147,14 @@ public:
     }
 
 private:
-    using half = sum_ratios<Arch, D>;
+    using half = sum_logarithms<Arch, D>;
 
     template <std::size_t Half>
-    static half half_of(const pair<B>& sum, const weight<B>& largest)
+    static half half_of(const pair<B>& others, const pair<B>& largest)
     {
-        const D of_all = numbers_of(sum)[Half];
-        const D of_largest = widen_halves(largest.power)[Half] * (D(1) + widen_halves(largest.excess)[Half]);
-        return half(of_all, of_largest, quotient(of_all, of_largest));
+        const D of_others = numbers_of(others)[Half];
+        const D of_largest = numbers_of(largest)[Half];
+        return half(of_others, of_largest, quotient(of_others, of_largest));
     }
 
     static std::array<D, 2> numbers_of(const pair<B>& sum)
@@ -161,23 +175,25 @@ using wanted_lanes = std::array<bool, lanes<Arch, T>>;
 template <class Arch, class T>
 using others_finder = detail::function_ref<void(const wanted_lanes<Arch, T>& wanted, pair<batch<Arch, T>>& others)>;
 
-/// The logarithms of the sums of rows in lanes over their largest weights, negative, as pairs.
+/// The logarithms of the sums of rows' weights over their largest ones, negative, as pairs. `others`: the sums of all
+/// but one of the largest. Where they are below `least` of it, they are found again.
 template <class Arch, class T>
-pair<batch<Arch, T>> minus_logarithms(std::size_t rows, const pair<batch<Arch, T>>& sum,
-                                      const weight<batch<Arch, T>>& largest, others_finder<Arch, T> find_others)
+pair<batch<Arch, T>> minus_logarithms(std::size_t rows, const pair<batch<Arch, T>>& others,
+                                      const pair<batch<Arch, T>>& largest, double least,
+                                      others_finder<Arch, T> find_others)
 {
-    row_logarithms<Arch, T> logarithms(sum, largest);
+    row_logarithms<Arch, T> logarithms(others, largest);
     const auto ratios = logarithms.ratios();
     wanted_lanes<Arch, T> wanted{};
     bool any = false;
     for (std::size_t lane = 0; lane < rows; ++lane) {
-        wanted[lane] = ratios[lane] < least_ratio;
+        wanted[lane] = ratios[lane] < least;
         any |= wanted[lane];
     }
     if (any) {
-        pair<batch<Arch, T>> others;
-        find_others(wanted, others);
-        logarithms.look_at_others(others);
+        pair<batch<Arch, T>> found;
+        find_others(wanted, found);
+        logarithms.replace(found, least);
     }
     return logarithms.negative();
 }

@@ -153,7 +153,7 @@ private:
         chain_ranges<B> ranges;
         B maximum;
         weight_frame<B> frame;
-        pair<T> sum;
+        pair<T> sum; ///< of all weights, or for logarithms without one of the largest
         bool poisoned;
     };
 
@@ -184,22 +184,48 @@ private:
                 return found;
             }
         }
-        found.frame = frame_of(found.maximum, B(lowest), temperature_.scale, reach_for<T>(Output));
+        found.frame = frame_of(found.maximum, B(lowest), temperature_.scale);
         if (!Temperature::extreme && xsimd::all(found.frame.plain == B(1))) {
-            found.sum = reduce(add_beside<weight_sum<B>>(x, next, weigher<B, true>(found.frame, temperature_.scale)));
+            const weigher<B, true> weigh(found.frame, temperature_.scale);
+            found.sum = sum_of_row(
+                x, found, weigh, [&](const auto& weigh_row) __attribute__((always_inline)) {
+                    return add_beside<weight_sum<B>>(x, next, weigh_row);
+                });
         } else {
             finish();
             const weigher<B, false> weigh(found.frame, temperature_.scale);
-            found.sum = reduce(add<weight_sum<B>>(x, next, weigh, nothing));
+            found.sum = sum_of_row(
+                x, found, weigh, [&](const auto& weigh_row) __attribute__((always_inline)) {
+                    return add<weight_sum<B>>(x, next, weigh_row, nothing);
+                });
         }
         found.poisoned = xsimd::any(poison_of(found.maximum, B(found.sum.high + found.sum.low)) != I(0));
         return found;
     }
 
+    /// add_up(weigh), for logarithms without one of the largest weights.
+    template <class Weigh, class AddUp>
+    [[gnu::always_inline]] pair<T> sum_of_row(const S* x, const found_row& found, const Weigh& weigh,
+                                              const AddUp& add_up) const
+    {
+        if constexpr (Output == softmax_output::probabilities) {
+            return reduce(add_up(weigh));
+        } else {
+            maxima_counter<B> maxima(0);
+            const pair<T> others = reduce(add_up(others_weigher<B, Weigh>(weigh, found.maximum, maxima)));
+            if (sum_of_counts<Arch, T>(maxima) == 1) {
+                return others;
+            }
+            pair<B> sum{B(others.high), B(others.low)};
+            std::array<std::size_t, width> counts{count_equal(x, length_, found.maximum.get(0))};
+            add_further_maxima<Arch, T>(sum, counts, largest_weight(found));
+            return {sum.high.get(0), sum.low.get(0)};
+        }
+    }
+
     void add_narrow(const S* x, const S* next, found_row& found)
     {
         found.narrow = true;
-        found.frame.plain = B(1); // shares are computed like those of plain rows
         const auto totals =
             narrow_total(add_beside<narrow_weight_sum<B>>(x, next, narrow_weigher<B>(temperature_.scale)));
         found.sum = {totals.high.get(0), totals.low.get(0)};
@@ -210,11 +236,11 @@ private:
 
     /// Adds up a row beside the waiting one, if that can be written so, else after it.
     template <class Sum, class Weigh>
-    pair<B> add_beside(const S* x, const S* next, const Weigh& weigh)
+    [[gnu::always_inline]] pair<B> add_beside(const S* x, const S* next, const Weigh& weigh)
     {
         if constexpr (Output == softmax_output::probabilities) {
-            if (waiting_.exists && kept_ && xsimd::all(waiting_.frame.plain == B(1))) {
-                return add<Sum>(x, next, weigh, shares<true>());
+            if (waiting_.exists && kept_) {
+                return add<Sum>(x, next, weigh, shares());
             }
         } else if constexpr (Output == softmax_output::logarithms) {
             if (waiting_.exists) {
@@ -227,7 +253,7 @@ private:
 
     /// Sums the weights of a row and keeps them, and writes the waiting row.
     template <class Sum, class Weigh, class Value>
-    pair<B> add(const S* x, const S* next, const Weigh& weigh, const Value& value)
+    [[gnu::always_inline]] pair<B> add(const S* x, const S* next, const Weigh& weigh, const Value& value)
     {
         row_writer<Arch, T, R, Value> beside(waiting_.y, waiting_.exists ? length_ : 0, streaming_, value);
         T* const kept = Output == softmax_output::probabilities ? kept_ : nullptr;
@@ -250,10 +276,9 @@ private:
         return sum;
     }
 
-    template <bool Plain>
     auto shares() const
     {
-        return [ factor = scaled_inverse<B, Plain>(waiting_.factor), kept = kept_ ](std::size_t i, std::size_t count)
+        return [ factor = scaled_inverse<B>(waiting_.factor), kept = kept_ ](std::size_t i, std::size_t count)
             __attribute__((always_inline))
         {
             return factor.times(load_some<Arch, T>(kept + i, count));
@@ -264,8 +289,8 @@ private:
     auto shares_of_logits() const
     {
         return [
-            factor = scaled_inverse<B, Plain>(waiting_.factor),
-            weigh = weigher<B, Plain>(waiting_.frame, temperature_.scale), x = waiting_.x
+            factor = scaled_inverse<B>(waiting_.factor), weigh = weigher<B, Plain>(waiting_.frame, temperature_.scale),
+            x = waiting_.x
         ](std::size_t i, std::size_t count) __attribute__((always_inline))
         {
             return factor.times(weigh(load_some<Arch, T>(x + i, count)).value());
@@ -292,11 +317,12 @@ private:
             row_writer<Arch, T, R, std::decay_t<decltype(value)>>(waiting_.y, length_, streaming_, value).finish(0);
         };
         if constexpr (Output == softmax_output::probabilities) {
-            const bool plain = xsimd::all(waiting_.frame.plain == B(1));
             if (kept_) {
-                plain ? write(shares<true>()) : write(shares<false>());
+                write(shares());
+            } else if (xsimd::all(waiting_.frame.plain == B(1))) {
+                write(shares_of_logits<true>());
             } else {
-                plain ? write(shares_of_logits<true>()) : write(shares_of_logits<false>());
+                write(shares_of_logits<false>());
             }
         } else if constexpr (Output == softmax_output::logarithms) {
             write(logarithms_of_waiting());
@@ -304,23 +330,31 @@ private:
         waiting_.exists = false;
     }
 
+    pair<B> largest_weight(const found_row& found) const
+    {
+        return as_pair(weigher<B, false>(found.frame, temperature_.scale)(found.maximum));
+    }
+
     pair<B> minus_logarithm(const S* x, const found_row& found) const
     {
-        const auto logarithm = [&](const auto& weigh, const auto& find_others) {
-            const pair<B> sum{B(found.sum.high), B(found.sum.low)};
-            const auto result = minus_logarithms<Arch, T>(1, sum, weigh(found.maximum), find_others);
+        const pair<B> sum{B(found.sum.high), B(found.sum.low)};
+        const auto logarithm = [&](const pair<B>& others, const pair<B>& largest, double least,
+                                   const auto& find_others) {
+            const auto result = minus_logarithms<Arch, T>(1, others, largest, least, find_others);
             return pair<B>{B(result.high.get(0)), B(result.low.get(0))};
         };
         if constexpr (may_be_narrow) {
             if (found.narrow) {
                 const narrow_weigher<B> weigh(temperature_.scale);
-                return logarithm(weigh, [&](const wanted_lanes<Arch, T>&, pair<B>& others) {
+                const pair<B> largest = as_pair(weigh(found.maximum));
+                const auto find = [&](const wanted_lanes<Arch, T>&, pair<B>& others) {
                     others = narrow_total(add_narrow_others<Arch, T>(x, length_, weigh, found.maximum.get(0)));
-                });
+                };
+                return logarithm(sum_of(sum, scaled(largest, B(-1))), largest, outweighed, find);
             }
         }
-        const weigher<B, false> weigh(found.frame, temperature_.scale);
-        return logarithm(weigh, [&](const wanted_lanes<Arch, T>&, pair<B>& others) { others = others_of(x, found); });
+        const auto find = [&](const wanted_lanes<Arch, T>&, pair<B>& others) { others = others_of(x, found); };
+        return logarithm(sum, largest_weight(found), least_others<T>(length_), find);
     }
 
     /// The sum without the maximum, of a row that is not narrow.

@@ -99,7 +99,9 @@ private:
             }
             others = narrow_totals<Arch, T>(sums, rows.count());
         };
-        return {maximum, minus_logarithms<Arch, T>(rows.count(), sum, weigh_(maximum), find_others),
+        const pair<B> of_largest = as_pair(weigh_(maximum));
+        const pair<B> others = sum_of(sum, scaled(of_largest, B(-1)));
+        return {maximum, minus_logarithms<Arch, T>(rows.count(), others, of_largest, outweighed, find_others),
                 lane_array<Arch, bits_of<T>>(poison_of(sum.high, sum.high))};
     }
 

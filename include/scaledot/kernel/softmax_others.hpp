@@ -5,6 +5,8 @@
 #define SCALEDOT_KERNEL_SOFTMAX_OTHERS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/convert.hpp>
+#include <scaledot/kernel/logarithm.hpp>
 #include <scaledot/kernel/narrow_weights.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/partial_vectors.hpp>
@@ -14,7 +16,10 @@
 #include <scaledot/kernel/weights.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdint>
+#include <numeric>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
@@ -35,29 +40,71 @@ pair<B> add_others(std::size_t count, Load&& load, Weigh&& weigh, const B& maxim
     return total;
 }
 
-/// Weighs what equals the maximum with 0, the rest as Weigher does.
+/// Counts in lanes.
+template <class B>
+using maxima_counter = xsimd::batch<bits_of<typename B::value_type>, typename B::arch_type>;
+
+template <class Arch, class T>
+std::size_t sum_of_counts(const maxima_counter<batch<Arch, T>>& counter)
+{
+    const lane_array<Arch, bits_of<T>> of_lanes(counter);
+    return std::accumulate(of_lanes.begin(), of_lanes.end(), std::size_t{0});
+}
+
+/// Weighs what equals the maximum with 0, the rest as Weigher does, and counts the former in each lane.
 template <class B, class Weigher>
 class others_weigher {
+    using T = typename B::value_type;
+    using counter = maxima_counter<B>;
+
 public:
-    others_weigher(const Weigher& weigh, const B& maximum) : weigh_(weigh), maximum_(maximum) {}
+    others_weigher(const Weigher& weigh, const B& maximum, counter& maxima)
+        : weigh_(weigh), maximum_(maximum), maxima_(maxima)
+    {
+    }
 
     [[gnu::always_inline]] weight<B> operator()(const B& x) const
     {
-        const weight<B> w = weigh_(x);
-        return {xsimd::select(x == maximum_, B(0), w.power), w.excess};
+        return weigh(
+            x, [](const B& lanes) __attribute__((always_inline)) { return lanes; });
+    }
+
+    /// The same of the first `count` lanes. The others weigh nothing.
+    [[gnu::always_inline]] weight<B> first(const B& x, std::size_t count) const
+    {
+        return weigh(
+            x, [&](const B& lanes) __attribute__((always_inline)) { return first_lanes(lanes, count); });
     }
 
 private:
+    template <class Lanes>
+    [[gnu::always_inline]] weight<B> weigh(const B& x, const Lanes& lanes) const
+    {
+        const weight<B> w = weigh_(x);
+        const auto is_maximum = x == maximum_;
+        maxima_ = maxima_ + as_bits(lanes(xsimd::select(is_maximum, from_bits<T>(counter(1)), B(0))));
+        return {lanes(xsimd::select(is_maximum, B(0), w.power)), w.excess};
+    }
+
     Weigher weigh_;
     B maximum_;
+    counter& maxima_;
 };
+
+template <class B, class Weigher>
+[[gnu::always_inline]] inline weight<B> first_weights(const others_weigher<B, Weigher>& weigh, const B& x,
+                                                      std::size_t count)
+{
+    return weigh.first(x, count);
+}
 
 /// The sums of a row that lies along the vectors, lane by lane.
 template <class Arch, class T, class Sum, class S, class Weigher>
 pair<batch<Arch, T>> add_others_of_row(const S* x, std::size_t length, const Weigher& weigh, T maximum)
 {
     using B = batch<Arch, T>;
-    return add_row<Arch, T, Sum>(x, length, others_weigher<B, Weigher>(weigh, B(maximum)), row_to_fetch<S>{x},
+    maxima_counter<B> maxima(0);
+    return add_row<Arch, T, Sum>(x, length, others_weigher<B, Weigher>(weigh, B(maximum), maxima), row_to_fetch<S>{x},
                                  [](std::size_t, std::size_t, const B&) {});
 }
 
@@ -91,6 +138,41 @@ template <class Arch, class T, class S>
         return load_partial<Arch, T>(x + i * B::size, std::min(B::size, length - i * B::size), maximum);
     };
     return add_others<B>((length + B::size - 1) / B::size, load, weigher<B, false>(frame, scale), B(maximum));
+}
+
+/// Adds all but one of the largest weights of rows, one a lane, to the sums of their others. Rows with a single one
+/// keep their bits.
+template <class Arch, class T>
+[[gnu::noinline]] void add_further_maxima(pair<batch<Arch, T>>& others,
+                                          const std::array<std::size_t, lanes<Arch, T>>& maxima,
+                                          const pair<batch<Arch, T>>& largest)
+{
+    lane_array<Arch, T> high(others.high);
+    lane_array<Arch, T> low(others.low);
+    const lane_array<Arch, T> largest_high(largest.high);
+    const lane_array<Arch, T> largest_low(largest.low);
+    for (std::size_t lane = 0; lane < maxima.size(); ++lane) {
+        if (maxima[lane] < 2) {
+            continue;
+        }
+        const std::size_t further = maxima[lane] - 1;
+        const T count = static_cast<T>(further);
+        const T rest = static_cast<T>(static_cast<std::int64_t>(further - static_cast<std::size_t>(count)));
+        const auto product = two_product(count, largest_high[lane]);
+        const T product_low = barrier(count * largest_low[lane] + rest * largest_high[lane]);
+        const auto sum = sum_of(pair<T>{high[lane], low[lane]}, pair<T>{product.high, product.low + product_low});
+        high[lane] = sum.high;
+        low[lane] = sum.low;
+    }
+    others = {high.vector(), low.vector()};
+}
+
+/// How many logits of a row equal its maximum.
+template <class T, class S>
+[[gnu::noinline]] std::size_t count_equal(const S* x, std::size_t length, T maximum)
+{
+    return static_cast<std::size_t>(
+        std::count_if(x, x + length, [&](const S& logit) { return to_arithmetic<T>(logit) == maximum; }));
 }
 
 /// Sees -inf in place of logits that are not below a limit.
@@ -143,14 +225,13 @@ template <class Arch, class T, class S>
 template <class B>
 struct frames_of_others {
     using T = typename B::value_type;
-    static constexpr T reach = weight_constants<T>::sum_reach;
 
     /// `maximum`, `lowest`: as frame_of takes them, of each row; 0 is low enough where `frame` says that it is plain.
     frames_of_others(const B& second, const B& maximum, const B& lowest, const weight_frame<B>& frame,
                      const exponent_scale<T>& scale)
-        : of_second(frame_of(second, B(T(0)), scale, reach)) // no logit is too low for it that was not for the largest
+        : of_second(frame_of(second, B(T(0)), scale)) // no logit is too low for it that was not for the largest
     {
-        plain = frame_of(maximum, lowest, scale, reach).plain * of_second.plain;
+        plain = frame_of(maximum, lowest, scale).plain * of_second.plain;
         const B exponent = xsimd::select(plain == B(1), B(frame.round - of_second.round), B(0));
         power = exp_steps::power_of_two(barrier(B(exponent + B(exp_constants<T>::round_to_integer))));
     }

@@ -58,10 +58,9 @@ template <class B>
     }
 }
 
-/// weight * inverse, rounded once, and no more than 1. In rows that are not plain, results are kept off the subnormal
-/// numbers by a factor of 2^60 until the end: there low parts would be rounded, or lost where -ffast-math makes the
-/// processor flush them.
-template <class B, bool Plain>
+/// weight * inverse, rounded once, and no more than 1. Results are kept off the subnormal numbers by a factor of 2^60
+/// until the end: there low parts would be rounded, or lost where -ffast-math makes the processor flush them.
+template <class B>
 class scaled_inverse {
 public:
     explicit scaled_inverse(const pair<B>& inverse)
@@ -72,28 +71,15 @@ public:
     [[gnu::always_inline]] B times(const B& weight) const
     {
         const B share = smaller_positive(product_with_pair(weight, high_, low_), B(scale));
-        if constexpr (Plain) {
-            return share;
-        } else {
-            return barrier(share) * B(1 / scale);
-        }
+        return barrier(share) * B(1 / scale);
     }
 
 private:
-    static constexpr typename B::value_type scale = Plain ? 1 : 0x1p60;
+    static constexpr typename B::value_type scale = 0x1p60;
 
     B high_;
     B low_;
 };
-
-/// How far apart logits of a row may be for its weights to need no care: shares of less would be subnormal, or their
-/// low parts.
-template <class T>
-constexpr T reach_for(softmax_output output)
-{
-    using C = weight_constants<T>;
-    return output == softmax_output::probabilities ? C::plain_reach : C::sum_reach;
-}
 
 /// All bits set in the lanes of rows without a distribution: they hold NaN or +inf, or nothing but -inf, which makes
 /// the maximum or the sum one of these. Or-ed into a result, they make it NaN.

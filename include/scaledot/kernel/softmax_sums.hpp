@@ -174,6 +174,15 @@ struct row_to_fetch {
     }
 };
 
+/// The weights of the first `count` lanes. The others weigh nothing.
+template <class B, class Weigh>
+[[gnu::always_inline]] inline weight<B> first_weights(const Weigh& weigh, const B& x, std::size_t count)
+{
+    weight<B> w = weigh(x);
+    w.power = first_lanes(w.power, count);
+    return w;
+}
+
 /// The same of a row of logits that lies along the vectors. Weights are shown to keep(i, count, weights), the last
 /// vector's only as far as the row goes.
 template <class Arch, class T, class Sum, class S, class Weigh, class Keep>
@@ -191,8 +200,7 @@ template <class Arch, class T, class Sum, class S, class Weigh, class Keep>
         },
         weigh, [&](std::size_t i, const B& w) __attribute__((always_inline)) { keep(i * width, width, w); });
     if (const std::size_t rest = length % width) {
-        weight<B> w = weigh(load_some<Arch, T>(x + whole * width, rest));
-        w.power = first_lanes(w.power, rest);
+        const weight<B> w = first_weights(weigh, load_some<Arch, T>(x + whole * width, rest), rest);
         Sum last;
         last.add(w);
         add(sum, last.total());

@@ -33,10 +33,9 @@ struct weight_constants<float> {
     static constexpr float log2_e = 0x1.715476p+0f;
     static constexpr double log2_e_low = 0x1.4ae0cp-26;
     static constexpr float round_to_sixteenth = 0x1.8p+19f;
-    static constexpr int bias = 32;             // weights are multiplied by 2^bias: those that count are normal numbers
-    static constexpr float depth = 156.0f;      // below 2^-depth of the largest they count as 0
-    static constexpr float plain_reach = 64.0f; // depth, in base 2, of rows whose shares need no care
-    static constexpr float sum_reach = 120.0f;  // of rows whose weights are only added up
+    static constexpr int bias = 32;        // weights are multiplied by 2^bias: those that count are normal numbers
+    static constexpr float depth = 156.0f; // below 2^-depth of the largest they count as 0
+    static constexpr float plain_reach = 120.0f; // depth, in base 2, of rows whose weights need no care
     static constexpr std::array polynomial = {0x1.62e430p-1f, 0x1.ebfff4p-3f, 0x1.c6ac6ap-5f};
     alignas(64) static constexpr std::array<float, 16> errors = {0,
                                                                  0x1.8d96d4p-25f,
@@ -64,7 +63,6 @@ struct weight_constants<double> {
     static constexpr int bias = 96;
     static constexpr double depth = 1090.0;
     static constexpr double plain_reach = 256.0;
-    static constexpr double sum_reach = 256.0;
     static constexpr std::array polynomial = {0x1.62e42fefa39efp-1, 0x1.ebfbdff82c594p-3,  0x1.c6b08d704a0c1p-5,
                                               0x1.3b2ab6fb09a33p-7, 0x1.5d87fe7846c8fp-10, 0x1.430a4970f3ce1p-13,
                                               0x1.ffcd7aed3c1cbp-17};
@@ -139,12 +137,10 @@ struct weight_frame {
     B plain;    ///< 1 where the row is plain, else 0
 };
 
-/// Of rows with these maxima; `lowest` is the smallest logit where that is below 0. Logits of plain rows are within
-/// `plain_reach`, in base 2, of the maximum.
+/// Of rows with these maxima; `lowest` is the smallest logit where that is below 0.
 template <class B, class T = typename B::value_type>
 [[gnu::always_inline]] inline weight_frame<B> frame_of(const B& maximum, const B& lowest,
-                                                       const exponent_scale<T>& scale,
-                                                       T plain_reach = weight_constants<T>::plain_reach)
+                                                       const exponent_scale<T>& scale)
 {
     using C = weight_constants<T>;
     constexpr T round = exp_constants<T>::round_to_integer;
@@ -160,7 +156,7 @@ template <class B, class T = typename B::value_type>
     frame.smallest = quotient(B(n - B(C::depth)), high);
     // Of a row without logits below 0 the smallest is not known: it may be 0.
     const B least(scale.factor == T(1) ? -exact_reach : exact_reach);
-    const B reach(plain_reach);
+    const B reach(C::plain_reach);
     frame.plain =
         xsimd::select((unshifted >= least) & (unshifted <= reach) & (B(lowest * high) >= B(top - reach)), B(1), B(0));
     return frame;

@@ -71,6 +71,21 @@ TEST_CASE_TEMPLATE("simd: select_bits takes the first where the comparison holds
     }
 }
 
+TEST_CASE_TEMPLATE("simd: count_where adds 1 where the comparison holds, zero_where leaves the other lanes", T, float,
+                   double)
+{
+    using I = batch<arch, bits_of<T>>;
+    const auto x = counting<T>();
+    const auto which = x == batch<arch, T>(T(2));
+    std::array<bits_of<T>, lanes<arch, T>> counts;
+    count_where<T>(which, I(7)).store_unaligned(counts.data());
+    const auto rest = values_of<T>(zero_where(which, x));
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+        CHECK(counts[i] == (i == 1 ? 8 : 7));
+        CHECK(rest[i] == (i == 1 ? T(0) : static_cast<T>(i + 1)));
+    }
+}
+
 TEST_CASE_TEMPLATE("simd: multiply_add rounds once where it says so, twice elsewhere", T, float, double)
 {
     using V = batch<arch, T>;

@@ -121,7 +121,8 @@ private:
     B low_;
 };
 
-/// The sum of at most `most` narrow weights a lane: powers, exactly, and excesses, which are small beside it.
+/// The sum of at most `most` narrow weights a lane: powers, exactly, and excesses, which are small beside it and read as
+/// weight_sum does.
 template <class B>
 class narrow_weight_sum {
 public:
@@ -130,7 +131,7 @@ public:
     [[gnu::always_inline]] void add(const weight<B>& w)
     {
         powers_ = powers_ + w.power;
-        excesses_ = multiply_add(w.power, w.excess, excesses_);
+        excesses_ = multiply_add(w.power, B(w.excess.data), excesses_);
     }
 
     [[gnu::always_inline]] pair<B> total() const { return fast_two_sum(powers_, excesses_); }

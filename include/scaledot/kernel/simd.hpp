@@ -118,6 +118,47 @@ template <class I, class A>
 #endif
 }
 
+/// All bits of a lane where the comparison holds, else none.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<bits_of<T>, A> bits_where(const xsimd::batch_bool<T, A>& which)
+{
+    using B = xsimd::batch<T, A>;
+    using I = xsimd::batch<bits_of<T>, A>;
+    if constexpr (sizeof(which) == sizeof(I)) {
+        return std::bit_cast<I>(which);
+    } else {
+        return as_bits(B(xsimd::select(which, from_bits<T>(I(-1)), B(T(0)))));
+    }
+}
+
+/// counts + 1 where the comparison holds.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<bits_of<T>, A> count_where(const xsimd::batch_bool<T, A>& which,
+                                                                      const xsimd::batch<bits_of<T>, A>& counts)
+{
+#if defined(__AVX512F__)
+    using I = xsimd::batch<bits_of<T>, A>;
+    if constexpr (sizeof(counts) == 64 && sizeof(T) == 4) {
+        return _mm512_mask_add_epi32(counts.data, which.data, counts.data, I(1).data);
+    } else if constexpr (sizeof(counts) == 64) {
+        return _mm512_mask_add_epi64(counts.data, which.data, counts.data, I(1).data);
+    }
+#endif
+    return counts - bits_where<T>(which);
+}
+
+/// x, or 0 where the comparison holds.
+template <class T, class A>
+[[gnu::always_inline]] inline xsimd::batch<T, A> zero_where(const xsimd::batch_bool<T, A>& which,
+                                                            const xsimd::batch<T, A>& x)
+{
+    if constexpr (sizeof(x) == 64) {
+        return xsimd::select(which, xsimd::batch<T, A>(T(0)), x);
+    } else {
+        return from_bits<T>(as_bits(x) & ~bits_where<T>(which));
+    }
+}
+
 // Three operations of xsimd's are written out for 512 bits: some builds leave xsimd's as functions of their own, where
 // SCALEDOT_KERNELS_BEGIN does not reach the false alarms. Two of them are for all widths: xsimd's give the first or the
 // second argument for NaN as its versions go, and NaN itself on Arm.

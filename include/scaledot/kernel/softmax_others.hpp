@@ -65,27 +65,23 @@ public:
 
     [[gnu::always_inline]] weight<B> operator()(const B& x) const
     {
-        return weigh(
-            x, [](const B& lanes) __attribute__((always_inline)) { return lanes; });
+        const weight<B> w = weigh_(x);
+        const auto is_maximum = x == maximum_;
+        maxima_ = count_where<T>(is_maximum, maxima_);
+        return {zero_where(is_maximum, w.power), w.excess};
     }
 
     /// The same of the first `count` lanes. The others weigh nothing.
     [[gnu::always_inline]] weight<B> first(const B& x, std::size_t count) const
     {
-        return weigh(
-            x, [&](const B& lanes) __attribute__((always_inline)) { return first_lanes(lanes, count); });
+        const weight<B> w = weigh_(x);
+        const auto is_maximum = x == maximum_;
+        const B found = first_lanes(from_bits<T>(count_where<T>(is_maximum, counter(0))), count);
+        maxima_ = maxima_ + as_bits(found);
+        return {first_lanes(zero_where(is_maximum, w.power), count), w.excess};
     }
 
 private:
-    template <class Lanes>
-    [[gnu::always_inline]] weight<B> weigh(const B& x, const Lanes& lanes) const
-    {
-        const weight<B> w = weigh_(x);
-        const auto is_maximum = x == maximum_;
-        maxima_ = maxima_ + as_bits(lanes(xsimd::select(is_maximum, from_bits<T>(counter(1)), B(0))));
-        return {lanes(xsimd::select(is_maximum, B(0), w.power)), w.excess};
-    }
-
     Weigher weigh_;
     B maximum_;
     counter& maxima_;

@@ -220,7 +220,8 @@ private:
     B low_;
 };
 
-/// The sum of at most `most` weights a lane, as powers and as excesses, whose sum is small beside it.
+/// The sum of at most `most` weights a lane, as powers and as excesses, whose sum is small beside it. add() reads the
+/// excess by its register: else g++ 12 writes it to memory at each step, where nothing reads it.
 template <class B>
 class weight_sum {
 public:
@@ -231,7 +232,7 @@ public:
         const B sum = barrier(B(powers_ + w.power));
         const B rest = barrier(B(w.power - barrier(B(sum - powers_))));
         powers_ = sum;
-        excesses_ = excesses_ + barrier(multiply_add(w.power, w.excess, rest));
+        excesses_ = excesses_ + barrier(multiply_add(w.power, B(w.excess.data), rest));
     }
 
     [[gnu::always_inline]] pair<B> total() const { return fast_two_sum(barrier(B(powers_ - B(start))), excesses_); }

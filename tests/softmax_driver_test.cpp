@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -140,6 +141,25 @@ TEST_CASE_TEMPLATE("softmax: each row along any axis is the softmax of that row 
                     REQUIRE((got_sum == sum || got_sum == doctest::Approx(sum).epsilon(tolerance)));
                 });
             }
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("log_softmax: temperatures beyond 2^39 and 2^-40 give what they give near 1, in rows of any length",
+                   T, float, double)
+{
+    for (const std::size_t length : {1, 5, 40, 1000, 40000}) {
+        const xt::xarray<T> x = gaussian_array<T>({3, length}, 4);
+        const xt::xarray<T> expected = sd::log_softmax(x);
+        for (const T t : {T(0x1p60), T(0x1p-60)}) {
+            xt::xarray<T> y = x * t;
+            const xt::xarray<T> columns = xt::transpose(y);
+            sd::log_softmax_into(y, y, {.temperature = static_cast<double>(t)});
+            const xt::xarray<T> of_columns =
+                xt::transpose(sd::log_softmax(columns, {.axis = 0, .temperature = static_cast<double>(t)}));
+            const double tolerance = 4 * static_cast<double>(std::numeric_limits<T>::epsilon());
+            CHECK(xt::allclose(y, expected, tolerance, tolerance));
+            CHECK(xt::allclose(of_columns, expected, tolerance, tolerance));
         }
     }
 }

@@ -41,15 +41,11 @@ public:
 
     void run(std::size_t begin, std::size_t end, T* scratch) const
     {
-        switch (plan_.kind) {
-        case plan::way::long_rows:
-            run_long(begin, end, scratch);
-            break;
-        case plan::way::along_rows:
-            run_along(begin, end, plan_.scratch ? scratch : nullptr);
-            break;
-        case plan::way::lanes:
+        if (plan_.kind == plan::way::lanes) {
             run_lanes(begin, end, scratch);
+        } else if constexpr (!Temperature::extreme) {
+            plan_.kind == plan::way::long_rows ? run_long(begin, end, scratch)
+                                               : run_along(begin, end, plan_.scratch ? scratch : nullptr);
         }
         if (plan_.streaming) {
             kernel::fence_stream();
@@ -102,7 +98,7 @@ private:
             const std::size_t rows = std::min(plan_.unit, layout_.rows_per_line() - first);
             const S* const x = layout_.input(line, first);
             R* const y = layout_.output(line, first);
-            layout_.along() ? run_short(x, y, rows, scratch) : run_columns(x, y, rows, scratch);
+            layout_.along() && plan_.scratch ? run_short(x, y, rows, scratch) : run_columns(x, y, rows, scratch);
         }
     }
 
@@ -189,6 +185,12 @@ void run_limits(const softmax_layout<S, R>& layout, bool cold)
     });
 }
 
+/// Whether logarithms at this temperature take more care than their rows' speed is worth.
+inline bool is_extreme(double temperature)
+{
+    return temperature < 0x1p-40 || temperature > 0x1p39;
+}
+
 /// Calls rows(temperature) with the form of a positive, finite temperature that suits its value and what it is for.
 template <class T, softmax_output Output, class Rows>
 void with_temperature(double temperature, Rows&& rows)
@@ -197,7 +199,7 @@ void with_temperature(double temperature, Rows&& rows)
         rows(kernel::weighing_temperature<T>(temperature));
     } else if (temperature == 1.0) {
         rows(kernel::unit_temperature<T>{});
-    } else if (temperature >= 0x1p-40 && temperature <= 0x1p39) {
+    } else if (!is_extreme(temperature)) {
         rows(kernel::moderate_temperature<T>(temperature));
     } else {
         rows(kernel::positive_temperature<T>(temperature));
@@ -216,7 +218,8 @@ void drive_softmax(const strided_view<const S>& x, const strided_view<R>& y, std
         run_limits<Output>(layout, temperature == 0.0);
         return;
     }
-    const softmax_plan<Arch, S, R> plan(layout, Output);
+    const softmax_plan<Arch, S, R> plan(layout, Output,
+                                        Output == softmax_output::logarithms && is_extreme(temperature));
     constexpr double operations_per_logit = 24;
     const double logits_per_unit =
         static_cast<double>(element_count(x.shape)) / static_cast<double>(std::max<std::size_t>(plan.units, 1));

@@ -25,7 +25,7 @@ class softmax_groups {
     using rows_type = kernel::softmax_rows<S, R>;
     using narrow = kernel::narrow_rows<Arch, T>;
     using any_rows = kernel::softmax_along<Arch, T, S, R>;
-    static constexpr bool may_be_narrow = narrow::exist && !Temperature::extreme;
+    static constexpr bool may_be_narrow = narrow::exist;
 
 public:
     /// `scratch`: memory for the weights of a group, or nullptr, where they wait in the results.

@@ -32,7 +32,8 @@ public:
         lanes       ///< a row a lane
     };
 
-    [[gnu::noinline]] softmax_plan(const softmax_layout<S, R>& layout, softmax_output output)
+    /// `in_lanes`: whatever else would suit them better.
+    [[gnu::noinline]] softmax_plan(const softmax_layout<S, R>& layout, softmax_output output, bool in_lanes)
     {
         const std::size_t length = std::max<std::size_t>(layout.length(), 1);
         const bool weights = output == softmax_output::probabilities;
@@ -40,10 +41,10 @@ public:
         streaming = layout.lines() * layout.rows_per_line() * length * sizeof(R) >= streaming_bytes &&
                     length * sizeof(T) >= shortest_streamed(layout, weights) &&
                     layout.input(0, 0) != static_cast<const void*>(layout.output(0, 0));
-        if (layout.along() && length * sizeof(T) >= (streaming ? long_bytes / 4 : long_bytes)) {
+        if (!in_lanes && layout.along() && length * sizeof(T) >= (streaming ? long_bytes / 4 : long_bytes)) {
             kind = way::long_rows;
             scratch = weights && length <= most ? length + page / sizeof(T) : 0;
-        } else if (layout.along() && length >= shortest_along) {
+        } else if (!in_lanes && layout.along() && length >= shortest_along) {
             kind = way::along_rows;
             together = std::clamp<std::size_t>(near_bytes / sizeof(T) / length, 1, width);
             static_assert(width * long_bytes <= scratch_bytes);

@@ -113,8 +113,9 @@ private:
                                         const exponent_scale<T>& scale)
     {
         const auto weigh = weigher_of(row, weigher<B, Plain>(frame_of_row(row), scale));
-        const auto sum = kernel::add_row<Arch, T, weight_sum<B>>(rows_.logits(row), rows_.length(), weigh,
-                                                                 row_to_fetch<S>{rows_.next(row)}, keeper_of(row));
+        constexpr auto length = Plain ? row_length::any : row_length::many;
+        const auto sum = kernel::add_row<Arch, T, weight_sum<B>, length>(
+            rows_.logits(row), rows_.length(), weigh, row_to_fetch<S>{rows_.next(row)}, keeper_of(row));
         sum.high.store_aligned(first_.data() + row * width);
         sum.low.store_aligned(second_.data() + row * width);
     }

@@ -105,7 +105,7 @@ class softmax_long {
     using B = batch<Arch, T>;
     using I = typename weight_frame<B>::I;
     static constexpr std::size_t width = lanes<Arch, T>;
-    static constexpr bool may_be_narrow = narrow_rows<Arch, T>::exist && !Temperature::extreme;
+    static constexpr bool may_be_narrow = narrow_rows<Arch, T>::exist;
 
 public:
     softmax_long(std::size_t length, const Temperature& temperature, T* kept, bool streaming)
@@ -185,7 +185,7 @@ private:
             }
         }
         found.frame = frame_of(found.maximum, B(lowest), temperature_.scale);
-        if (!Temperature::extreme && xsimd::all(found.frame.plain == B(1))) {
+        if (xsimd::all(found.frame.plain == B(1))) {
             const weigher<B, true> weigh(found.frame, temperature_.scale);
             found.sum = sum_of_row(
                 x, found, weigh, [&](const auto& weigh_row) __attribute__((always_inline)) {

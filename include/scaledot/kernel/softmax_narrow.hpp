@@ -112,8 +112,8 @@ private:
         std::array<pair<B>, width> sums;
         const narrow_weigher<B> weigh = weigh_; // which no store into weights can change: it stays in registers
         for (std::size_t row = 0; row < rows.count(); ++row) {
-            sums[row] = add_row<Arch, T, narrow_weight_sum<B>>(rows.logits(row), rows.length(), weigh,
-                                                               row_to_fetch<S>{rows.next(row)}, keeper_of(row));
+            sums[row] = add_row<Arch, T, narrow_weight_sum<B>, row_length::any>(
+                rows.logits(row), rows.length(), weigh, row_to_fetch<S>{rows.next(row)}, keeper_of(row));
         }
         return narrow_totals<Arch, T>(sums, rows.count());
     }

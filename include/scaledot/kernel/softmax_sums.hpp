@@ -140,8 +140,12 @@ template <class Arch, class T, class S, class See = std::identity>
     return ranges;
 }
 
+/// What rows' sums are compiled for. Those of few vectors are added without a total where rows are taken for their
+/// speed; everywhere else a second copy of the loop would only be more code.
+enum class row_length { any, many };
+
 /// The sums of the weights of load(0) ... load(count - 1), lane by lane. Each is shown to keep(i, weight).
-template <class B, class Sum = weight_sum<B>, class Load, class Weigh, class Keep>
+template <class B, class Sum = weight_sum<B>, row_length Length = row_length::many, class Load, class Weigh, class Keep>
 [[gnu::always_inline]] inline pair<B> add_weights(std::size_t count, Load&& load, const Weigh& weigh, Keep&& keep)
 {
     const auto part = [&](std::size_t begin, std::size_t end) __attribute__((always_inline))
@@ -155,9 +159,14 @@ template <class B, class Sum = weight_sum<B>, class Load, class Weigh, class Kee
         return sum.total();
     };
     constexpr std::size_t most = Sum::most;
-    pair<B> total = part(0, std::min(count, most));
-    for (std::size_t i = most; i < count; i += most) {
-        add(total, part(i, std::min(count, i + most)));
+    if constexpr (Length == row_length::any) {
+        if (count <= most) {
+            return part(0, count);
+        }
+    }
+    pair<B> total{barrier(B(0)), B(0)}; // of which compilers make no first step of its own
+    for (std::size_t begin = 0; begin < count; begin += most) {
+        add(total, part(begin, std::min(count, begin + most)));
     }
     return total;
 }
@@ -185,14 +194,14 @@ template <class B, class Weigh>
 
 /// The same of a row of logits that lies along the vectors. Weights are shown to keep(i, count, weights), the last
 /// vector's only as far as the row goes.
-template <class Arch, class T, class Sum, class S, class Weigh, class Keep>
+template <class Arch, class T, class Sum, row_length Length = row_length::many, class S, class Weigh, class Keep>
 [[gnu::always_inline]] inline pair<batch<Arch, T>> add_row(const S* x, std::size_t length, const Weigh& weigh,
                                                            row_to_fetch<S> next, Keep&& keep)
 {
     using B = batch<Arch, T>;
     constexpr std::size_t width = lanes<Arch, T>;
     const std::size_t whole = length / width;
-    auto sum = add_weights<B, Sum>(
+    auto sum = add_weights<B, Sum, Length>(
         whole,
         [&](std::size_t i) __attribute__((always_inline)) {
             next.from(i * width);

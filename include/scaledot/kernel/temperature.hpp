@@ -104,7 +104,7 @@ private:
 template <class T>
 class positive_temperature {
 public:
-    static constexpr bool extreme = true; ///< no row is plain or narrow
+    static constexpr bool extreme = true; ///< so rare that its rows are computed one way only
     double value;
     exponent_scale<T> scale;
 

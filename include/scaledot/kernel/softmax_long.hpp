@@ -196,7 +196,7 @@ private:
             const weigher<B, false> weigh(found.frame, temperature_.scale);
             found.sum = sum_of_row(
                 x, found, weigh, [&](const auto& weigh_row) __attribute__((always_inline)) {
-                    return add<weight_sum<B>>(x, next, weigh_row, nothing);
+                    return add<weight_sum<B>>(x, next, weigh_row);
                 });
         }
         found.poisoned = xsimd::any(poison_of(found.maximum, B(found.sum.high + found.sum.low)) != I(0));
@@ -232,48 +232,61 @@ private:
         found.poisoned = xsimd::any(poison_of(totals.high, totals.high) != I(0));
     }
 
-    static constexpr auto nothing = [](std::size_t, std::size_t) { return B(0); };
-
     /// Adds up a row beside the waiting one, if that can be written so, else after it.
     template <class Sum, class Weigh>
     [[gnu::always_inline]] pair<B> add_beside(const S* x, const S* next, const Weigh& weigh)
     {
         if constexpr (Output == softmax_output::probabilities) {
             if (waiting_.exists && kept_) {
-                return add<Sum>(x, next, weigh, shares());
+                return add_and_write<Sum>(x, next, weigh, shares());
             }
         } else if constexpr (Output == softmax_output::logarithms) {
             if (waiting_.exists) {
-                return add<Sum>(x, next, weigh, logarithms_of_waiting());
+                return add_and_write<Sum>(x, next, weigh, logarithms_of_waiting());
             }
         }
         finish();
-        return add<Sum>(x, next, weigh, nothing);
+        return add<Sum>(x, next, weigh);
     }
 
-    /// Sums the weights of a row and keeps them, and writes the waiting row.
-    template <class Sum, class Weigh, class Value>
-    [[gnu::always_inline]] pair<B> add(const S* x, const S* next, const Weigh& weigh, const Value& value)
+    /// Sums the weights of a row and keeps them.
+    template <class Sum, class Weigh>
+    [[gnu::always_inline]] pair<B> add(const S* x, const S* next, const Weigh& weigh)
     {
-        row_writer<Arch, T, R, Value> beside(waiting_.y, waiting_.exists ? length_ : 0, streaming_, value);
-        T* const kept = Output == softmax_output::probabilities ? kept_ : nullptr;
+        return kernel::add_row<Arch, T, Sum>(
+            x, length_, weigh, row_to_fetch<S>{next, true},
+            [&](std::size_t i, std::size_t count, const B& w) __attribute__((always_inline)) { keep(i, count, w); });
+    }
+
+    /// The same, and writes the waiting row.
+    template <class Sum, class Weigh, class Value>
+    [[gnu::always_inline]] pair<B> add_and_write(const S* x, const S* next, const Weigh& weigh, const Value& value)
+    {
+        row_writer<Arch, T, R, Value> beside(waiting_.y, length_, streaming_, value);
         const std::size_t whole = length_ / width;
-        const auto keep = [&](std::size_t i, std::size_t count, const B& w) __attribute__((always_inline))
-        {
-            if (count == width) {
-                beside.step(i / width);
-            } else {
-                beside.finish(whole); // before a weight of this row takes the place of one of that
-            }
-            if (kept) {
-                store_some<Arch, T>(kept + i, count, w);
-            }
-        };
-        const auto sum = kernel::add_row<Arch, T, Sum>(x, length_, weigh, row_to_fetch<S>{next, true}, keep);
+        const auto sum = kernel::add_row<Arch, T, Sum>(
+            x, length_, weigh, row_to_fetch<S>{next, true},
+            [&](std::size_t i, std::size_t count, const B& w) __attribute__((always_inline)) {
+                if (count == width) {
+                    beside.step(i / width);
+                } else {
+                    beside.finish(whole); // before a weight of this row takes the place of one of that
+                }
+                keep(i, count, w);
+            });
         if (length_ % width == 0) {
             beside.finish(whole);
         }
         return sum;
+    }
+
+    [[gnu::always_inline]] void keep(std::size_t i, std::size_t count, const B& w) const
+    {
+        if constexpr (Output == softmax_output::probabilities) {
+            if (kept_) {
+                store_some<Arch, T>(kept_ + i, count, w);
+            }
+        }
     }
 
     auto shares() const

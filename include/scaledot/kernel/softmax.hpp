@@ -132,7 +132,7 @@ private:
         if (sum_of_counts<Arch, T>(found) != rows_.count()) {
             std::array<std::size_t, width> counts{};
             for (std::size_t row = 0; row < rows_.count(); ++row) {
-                counts[row] = count_equal(rows_.logits(row), rows_.length(), maxima[row]);
+                counts[row] = count_maxima_of_row<Arch>(rows_.logits(row), rows_.length(), maxima[row]);
             }
             add_further_maxima<Arch, T>(sum_, counts, largest_weights());
         }

@@ -90,10 +90,8 @@ private:
         const others_weigher<B, weigher_type> weigh(weigher_type(frame_, scale_), maximum_, found);
         pair<B> others = add(weigh, [](std::size_t, const B&) {});
         if (!xsimd::all(found == maxima_counter<B>(1))) {
-            const lane_array<Arch, bits_of<T>> counts(found);
-            std::array<std::size_t, lanes<Arch, T>> maxima;
-            std::copy(counts.begin(), counts.end(), maxima.begin());
-            add_further_maxima<Arch, T>(others, maxima, largest_weights());
+            const auto load = [&](std::size_t i) { return column_.load(i); };
+            add_further_maxima<Arch, T>(others, count_maxima<B>(length_, load, maximum_), largest_weights());
         }
         return others;
     }

@@ -217,7 +217,7 @@ private:
                 return others;
             }
             pair<B> sum{B(others.high), B(others.low)};
-            std::array<std::size_t, width> counts{count_equal(x, length_, found.maximum.get(0))};
+            std::array<std::size_t, width> counts{count_maxima_of_row<Arch>(x, length_, found.maximum.get(0))};
             add_further_maxima<Arch, T>(sum, counts, largest_weight(found));
             return {sum.high.get(0), sum.low.get(0)};
         }

@@ -163,12 +163,37 @@ template <class Arch, class T>
     others = {high.vector(), low.vector()};
 }
 
-/// How many logits of a row equal its maximum.
-template <class T, class S>
-[[gnu::noinline]] std::size_t count_equal(const S* x, std::size_t length, T maximum)
+/// How many of load(0) ... load(count - 1) equal the maximum, in each lane.
+template <class B, class Load>
+std::array<std::size_t, B::size> count_maxima(std::size_t count, Load&& load, const B& maximum)
 {
-    return static_cast<std::size_t>(
-        std::count_if(x, x + length, [&](const S& logit) { return to_arithmetic<T>(logit) == maximum; }));
+    using T = typename B::value_type;
+    constexpr std::size_t most = std::size_t{1} << 30; // that a lane counts
+    std::array<std::size_t, B::size> total{};
+    for (std::size_t begin = 0; begin < count; begin += most) {
+        maxima_counter<B> found(0);
+        for (std::size_t i = begin; i < std::min(count, begin + most); ++i) {
+            found = count_where<T>(load(i) == maximum, found);
+        }
+        std::array<bits_of<T>, B::size> of_lanes;
+        found.store_unaligned(of_lanes.data());
+        std::transform(total.begin(), total.end(), of_lanes.begin(), total.begin(),
+                       [](std::size_t sum, bits_of<T> of_lane) { return sum + static_cast<std::size_t>(of_lane); });
+    }
+    return total;
+}
+
+/// How many logits of a row that lies along the vectors equal its maximum.
+template <class Arch, class T, class S>
+[[gnu::noinline]] std::size_t count_maxima_of_row(const S* x, std::size_t length, T maximum)
+{
+    using B = batch<Arch, T>;
+    const std::size_t whole = length / B::size;
+    const auto load = [&](std::size_t i) { return load_vector<Arch, T>(x + i * B::size); };
+    const auto of_lanes = count_maxima<B>(whole, load, B(maximum));
+    const auto is_maximum = [&](const S& logit) { return to_arithmetic<T>(logit) == maximum; };
+    return std::accumulate(of_lanes.begin(), of_lanes.end(), std::size_t{0}) +
+           static_cast<std::size_t>(std::count_if(x + whole * B::size, x + length, is_maximum));
 }
 
 /// Sees -inf in place of logits that are not below a limit.

@@ -148,7 +148,7 @@ TEST_CASE_TEMPLATE("softmax: each row along any axis is the softmax of that row 
 TEST_CASE_TEMPLATE("log_softmax: temperatures beyond 2^39 and 2^-40 give what they give near 1, in rows of any length",
                    T, float, double)
 {
-    for (const std::size_t length : {1, 5, 40, 1000, 40000}) {
+    for (const std::size_t length : {1u, 5u, 40u, 1000u, 40000u}) {
         const xt::xarray<T> x = gaussian_array<T>({3, length}, 4);
         const xt::xarray<T> expected = sd::log_softmax(x);
         for (const T t : {T(0x1p60), T(0x1p-60)}) {

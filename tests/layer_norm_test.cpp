@@ -385,6 +385,26 @@ TEST_CASE_TEMPLATE("layer_norm: NaN or infinity spoils its row and no other", T,
     }
 }
 
+TEST_CASE_TEMPLATE("layer_norm: NaN in gamma or beta, whatever its bits, spoils its column and no other", T, float,
+                   xtl::half_float, sd::bfloat16)
+{
+    for (const std::uint32_t bits : {0x7fc00000u, 0xffc00000u, 0x7fffffffu, 0xffffffffu}) {
+        for (const std::size_t length : {std::size_t{9}, std::size_t{64}, std::size_t{301}}) {
+            const xt::xtensor<T, 2> x = xt::reshape_view(gaussian<T>(3 * length, 1, 2, 3), {std::size_t{3}, length});
+            xt::xtensor<float, 1> gamma = xt::ones<float>({length});
+            xt::xtensor<float, 1> beta = xt::zeros<float>({length});
+            gamma(2) = std::bit_cast<float>(bits);
+            beta(length - 1) = std::bit_cast<float>(bits);
+            const auto y = sd::layer_norm(x, gamma, beta);
+            for (std::size_t row = 0; row < 3; ++row) {
+                for (std::size_t i = 0; i < length; ++i) {
+                    CHECK(is_nan(as_double(y(row, i))) == (i == 2 || i == length - 1));
+                }
+            }
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("layer_norm: a constant row is beta, and NaN when epsilon is 0", T, float, double, xtl::half_float,
                    sd::bfloat16)
 {

@@ -4,9 +4,13 @@
 #ifndef SCALEDOT_DETAIL_NORM_ROWS_DRIVER_HPP
 #define SCALEDOT_DETAIL_NORM_ROWS_DRIVER_HPP
 
+#include <scaledot/bfloat16.hpp>
+#include <scaledot/detail/check.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/norm_blocks.hpp>
+#include <scaledot/detail/scratch.hpp>
 #include <scaledot/detail/view.hpp>
+#include <scaledot/kernel/bfloat16_rows.hpp>
 #include <scaledot/kernel/double_rows.hpp>
 #include <scaledot/kernel/norm.hpp>
 #include <scaledot/kernel/norm_rows.hpp>
@@ -20,19 +24,71 @@
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
+/// gamma and beta as row_output reads them: where they are.
+template <class Arch, class G, class B>
+class norm_parameters {
+public:
+    norm_parameters(const G* gamma, const B* beta, std::size_t) : gamma_(gamma), beta_(beta) {}
+
+    const G* gamma(std::size_t column) const { return at(gamma_, column); }
+    const B* beta(std::size_t column) const { return at(beta_, column); }
+
+private:
+    template <class P>
+    static const P* at(const P* parameter, std::size_t column)
+    {
+        if constexpr (std::is_same_v<P, kernel::absent>) {
+            return nullptr;
+        } else {
+            return parameter + column;
+        }
+    }
+
+    const G* gamma_;
+    const B* beta_;
+};
+
+/// The same as bfloat16_output reads them.
+template <class Arch>
+class paired_norm_parameters {
+    static constexpr std::size_t step = kernel::bfloat16_pairs<Arch>::size;
+
+public:
+    template <class G, class B>
+    paired_norm_parameters(const G* gamma, const B* beta, std::size_t count)
+        : room_((count + step - 1) / step * step), memory_(checked_product(room_, 2 * sizeof(float), "scratch memory")),
+          gamma_(reinterpret_cast<float*>(memory_.data()))
+    {
+        kernel::order_as_pairs<Arch>(gamma_, gamma, count, 1.0f);
+        kernel::order_as_pairs<Arch>(gamma_ + room_, beta, count, -0.0f); // what adding it to a zero leaves as it is
+    }
+
+    /// `column`: a multiple of a step.
+    const float* gamma(std::size_t column) const { return gamma_ + column; }
+    const float* beta(std::size_t column) const { return gamma_ + room_ + column; }
+
+private:
+    std::size_t room_;
+    scratch_lease memory_;
+    float* gamma_;
+};
+
 /// One array of rows to normalise with arithmetic of T: where row i is in x and out, and the parameters.
 template <class Arch, norm_kind Kind, class T, class O, class S, class G, class B>
 class row_normalizer {
 public:
     static constexpr bool centred = Kind == norm_kind::centred;
     static constexpr bool pairs = std::is_same_v<T, double>;
+    static constexpr bool paired =
+        std::is_same_v<S, bfloat16> && std::is_same_v<O, bfloat16> && std::is_same_v<T, float>;
     /// Rows of a range that one thread takes, or more: the first group of a range is summed while none is written.
     static constexpr std::size_t shortest_range = 4 * kernel::lanes<Arch, double>;
 
     row_normalizer(const strided_view<O>& out, const strided_view<const S>& x, const G* gamma, const B* beta,
                    const norm_segments& segments, std::size_t inner, double epsilon, const norm_report& report)
         : target(out, inner), source(x, inner), x_(x), gamma_(gamma), beta_(beta), segments_(segments),
-          length_(segments.length()), epsilon_(epsilon), report_(report), reported_(report)
+          length_(segments.length()), parameters_(gamma, beta, length_), epsilon_(epsilon), report_(report),
+          reported_(report)
     {
         if constexpr (!centred && !pairs && !std::is_same_v<G, kernel::absent>) {
             magnitudes_ = kernel::magnitudes_of<Arch>(gamma, length_);
@@ -42,12 +98,14 @@ public:
     void run(std::size_t begin, std::size_t end, bool large) const
     {
         using enum kernel::store_kind;
-        if (large) {
-            run_to<streamed>(begin, end);
-            kernel::fence_stream();
-        } else {
-            run_to<cached>(begin, end);
+        if constexpr (!paired) {
+            if (large) {
+                run_to<streamed>(begin, end);
+                kernel::fence_stream();
+                return;
+            }
         }
+        run_to<cached>(begin, end);
     }
 
 private:
@@ -62,16 +120,19 @@ private:
     using normalizations =
         std::conditional_t<pairs, kernel::double_normalizations<Arch>, kernel::row_normalizations<Arch>>;
 
+    static constexpr bool ahead(kernel::store_kind store) { return paired || store == kernel::store_kind::streamed; }
+
     template <kernel::store_kind Store>
-    using summation =
-        std::conditional_t<pairs, kernel::double_summation<Arch, centred, Store == kernel::store_kind::streamed, S>,
-                           kernel::row_summation<Arch, centred, Store == kernel::store_kind::streamed, S>>;
+    using summation = std::conditional_t<pairs, kernel::double_summation<Arch, centred, ahead(Store), S>,
+                                         kernel::row_summation<Arch, centred, ahead(Store), S>>;
 
     static constexpr std::size_t vectors_a_step =
         summation<kernel::store_kind::cached>::step_size / kernel::lanes<Arch, T>;
 
     template <kernel::store_kind Store>
-    using output = kernel::row_output<Arch, centred, Store, O, S, G, B, T, vectors_a_step>;
+    using output = std::conditional_t<paired, kernel::bfloat16_output<Arch, centred>,
+                                      kernel::row_output<Arch, centred, Store, O, S, G, B, T, vectors_a_step>>;
+    using parameters = std::conditional_t<paired, paired_norm_parameters<Arch>, norm_parameters<Arch, G, B>>;
 
     template <kernel::store_kind Store>
     void run_to(std::size_t begin, std::size_t end) const
@@ -159,7 +220,8 @@ private:
                 if (reported_) {
                     report(row, n, r);
                 }
-                output<Store>(target(row), source(row), gamma_, beta_, length_, n, r).finish();
+                output<Store>(target(row), source(row), parameters_.gamma(0), parameters_.beta(0), length_, n, r)
+                    .finish();
             } else {
                 carefully(row);
             }
@@ -194,6 +256,7 @@ private:
                std::size_t end) const
     {
         constexpr std::size_t panel = 4096 / sizeof(T);
+        static_assert(panel % output<Store>::step_size == 0);
         std::size_t column = 0;
         std::size_t row = 0;
         for (std::size_t r = 0; r < count; ++r) {
@@ -205,7 +268,7 @@ private:
                         report(first + row, n, row);
                     }
                     kernel::write_and_sum(output<Store>(target(first + row) + column, source(first + row) + column,
-                                                        gamma_at(column), beta_at(column),
+                                                        parameters_.gamma(column), parameters_.beta(column),
                                                         std::min(panel, length_ - column), n, row),
                                           sum);
                 } else if (column == 0) {
@@ -217,24 +280,6 @@ private:
                 }
             }
             sums[r] = finish(sum, join());
-        }
-    }
-
-    const G* gamma_at(std::size_t column) const
-    {
-        if constexpr (std::is_same_v<G, kernel::absent>) {
-            return nullptr;
-        } else {
-            return gamma_ + column;
-        }
-    }
-
-    const B* beta_at(std::size_t column) const
-    {
-        if constexpr (std::is_same_v<B, kernel::absent>) {
-            return nullptr;
-        } else {
-            return beta_ + column;
         }
     }
 
@@ -276,6 +321,7 @@ private:
     const B* beta_;
     const norm_segments& segments_;
     std::size_t length_;
+    parameters parameters_;
     double epsilon_;
     const norm_report& report_;
     bool reported_;

@@ -276,7 +276,7 @@ private:
 /// Writes while it sums: the one waits for stores where the other waits for arithmetic, and memory is read without a
 /// pause.
 template <class Output, class Summation>
-[[gnu::always_inline]] inline void write_and_sum(Output output, Summation& summation)
+[[gnu::always_inline]] inline void write_and_sum(Output&& output, Summation& summation)
 {
     while (output.has_step() && summation.has_step()) {
         summation.step();

@@ -21,20 +21,9 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
-#include <utility>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
-
-namespace shuffles {
-
-/// Lanes First, First + 2, First + 4, ... of a and b as one.
-template <std::size_t Count, int First, class Sequence = std::make_index_sequence<Count>>
-struct every_other;
-template <std::size_t Count, int First, std::size_t... I>
-struct every_other<Count, First, std::index_sequence<I...>> : pattern<(2 * static_cast<int>(I) + First)...> {};
-
-} // namespace shuffles
 
 /// x[0] op x[1], x[2] op x[3], ... of the lanes of a, then those of b.
 template <class T, class A, class Operation>

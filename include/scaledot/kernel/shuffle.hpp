@@ -39,6 +39,12 @@ struct rotation;
 template <std::size_t Step, std::size_t Count, std::size_t... I>
 struct rotation<Step, Count, std::index_sequence<I...>> : pattern<static_cast<int>((I + Step) % Count)...> {};
 
+/// Lanes First, First + 2, First + 4, ... of a and b as one.
+template <std::size_t Count, int First, class Sequence = std::make_index_sequence<Count>>
+struct every_other;
+template <std::size_t Count, int First, std::size_t... I>
+struct every_other<Count, First, std::index_sequence<I...>> : pattern<(2 * static_cast<int>(I) + First)...> {};
+
 /// Index of result lane i when units of `Unit` lanes are taken in turn from a and from b, from the lower or upper half
 /// of each group of `Group` lanes.
 template <std::size_t Count, std::size_t Group, std::size_t Unit, bool Upper>

@@ -82,7 +82,7 @@ auto layer_norm_with_statistics(const X& x, const G& gamma, const B& beta, const
 /// Determinism     bit-identical for any thread count and any position of the block.
 /// Cost            two passes over each block (four once an argument is double), which reads memory once while a block
 ///                 fits the cache. Results of more than half of kernel::cached_bytes (or, on many threads,
-///                 cached_bytes_of_thread for each) are written past the caches.
+///                 cached_bytes_of_thread for each) are written past the caches, but for bfloat16 to bfloat16.
 ///                 Blocks of several segments, and those whose mean or variance takes more care, cost a few times as
 ///                 much. Views whose last axis is contiguous are used in place, other expressions are copied first.
 /// Source          Ba, Kiros & Hinton 2016; docs/numerics.md#layer_norm

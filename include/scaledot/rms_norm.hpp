@@ -78,7 +78,7 @@ auto rms_norm_with_statistics(const X& x, const G& gamma, const rms_norm_options
 /// Determinism     bit-identical for any thread count and any position of the block.
 /// Cost            two passes over each block (three once an argument is double), which reads memory once while a block
 ///                 fits the cache. Results of more than half of kernel::cached_bytes (or, on many threads,
-///                 cached_bytes_of_thread for each) are written past the caches. Views
+///                 cached_bytes_of_thread for each) are written past the caches, but for bfloat16 to bfloat16. Views
 ///                 whose last axis is contiguous are used in place, other expressions are copied first.
 /// Source          Zhang & Sennrich 2019; docs/numerics.md#rms_norm
 template <class Out, detail::tensor X, detail::tensor G>

@@ -50,12 +50,12 @@ private:
 
 /// The same as bfloat16_output reads them.
 template <class Arch>
-class paired_norm_parameters {
+class bfloat16_norm_parameters {
     static constexpr std::size_t step = kernel::bfloat16_pairs<Arch>::size;
 
 public:
     template <class G, class B>
-    paired_norm_parameters(const G* gamma, const B* beta, std::size_t count)
+    bfloat16_norm_parameters(const G* gamma, const B* beta, std::size_t count)
         : room_((count + step - 1) / step * step), memory_(checked_product(room_, 2 * sizeof(float), "scratch memory")),
           gamma_(reinterpret_cast<float*>(memory_.data()))
     {
@@ -79,7 +79,7 @@ class row_normalizer {
 public:
     static constexpr bool centred = Kind == norm_kind::centred;
     static constexpr bool pairs = std::is_same_v<T, double>;
-    static constexpr bool paired =
+    static constexpr bool all_bfloat16 =
         std::is_same_v<S, bfloat16> && std::is_same_v<O, bfloat16> && std::is_same_v<T, float>;
     /// Rows of a range that one thread takes, or more: the first group of a range is summed while none is written.
     static constexpr std::size_t shortest_range = 4 * kernel::lanes<Arch, double>;
@@ -98,7 +98,7 @@ public:
     void run(std::size_t begin, std::size_t end, bool large) const
     {
         using enum kernel::store_kind;
-        if constexpr (!paired) {
+        if constexpr (!all_bfloat16) {
             if (large) {
                 run_to<streamed>(begin, end);
                 kernel::fence_stream();
@@ -120,7 +120,10 @@ private:
     using normalizations =
         std::conditional_t<pairs, kernel::double_normalizations<Arch>, kernel::row_normalizations<Arch>>;
 
-    static constexpr bool ahead(kernel::store_kind store) { return paired || store == kernel::store_kind::streamed; }
+    static constexpr bool ahead(kernel::store_kind store)
+    {
+        return all_bfloat16 || store == kernel::store_kind::streamed;
+    }
 
     template <kernel::store_kind Store>
     using summation = std::conditional_t<pairs, kernel::double_summation<Arch, centred, ahead(Store), S>,
@@ -130,9 +133,9 @@ private:
         summation<kernel::store_kind::cached>::step_size / kernel::lanes<Arch, T>;
 
     template <kernel::store_kind Store>
-    using output = std::conditional_t<paired, kernel::bfloat16_output<Arch, centred>,
+    using output = std::conditional_t<all_bfloat16, kernel::bfloat16_output<Arch, centred>,
                                       kernel::row_output<Arch, centred, Store, O, S, G, B, T, vectors_a_step>>;
-    using parameters = std::conditional_t<paired, paired_norm_parameters<Arch>, norm_parameters<Arch, G, B>>;
+    using parameters = std::conditional_t<all_bfloat16, bfloat16_norm_parameters<Arch>, norm_parameters<Arch, G, B>>;
 
     template <kernel::store_kind Store>
     void run_to(std::size_t begin, std::size_t end) const

@@ -25,7 +25,7 @@
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
 /// gamma and beta as row_output reads them: where they are.
-template <class Arch, class G, class B>
+template <class G, class B>
 class norm_parameters {
 public:
     norm_parameters(const G* gamma, const B* beta, std::size_t) : gamma_(gamma), beta_(beta) {}
@@ -120,6 +120,7 @@ private:
     using normalizations =
         std::conditional_t<pairs, kernel::double_normalizations<Arch>, kernel::row_normalizations<Arch>>;
 
+    /// Beside the arithmetic of bfloat16 reading ahead costs nothing where all is in the first-level cache.
     static constexpr bool ahead(kernel::store_kind store)
     {
         return all_bfloat16 || store == kernel::store_kind::streamed;
@@ -135,7 +136,7 @@ private:
     template <kernel::store_kind Store>
     using output = std::conditional_t<all_bfloat16, kernel::bfloat16_output<Arch, centred>,
                                       kernel::row_output<Arch, centred, Store, O, S, G, B, T, vectors_a_step>>;
-    using parameters = std::conditional_t<all_bfloat16, bfloat16_norm_parameters<Arch>, norm_parameters<Arch, G, B>>;
+    using parameters = std::conditional_t<all_bfloat16, bfloat16_norm_parameters<Arch>, norm_parameters<G, B>>;
 
     template <kernel::store_kind Store>
     void run_to(std::size_t begin, std::size_t end) const

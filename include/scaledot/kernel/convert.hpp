@@ -143,6 +143,14 @@ template <std::size_t Count>
     return std::bit_cast<vector_of_t<float, Count>>(load_16_bits<Count>(source) << 16);
 }
 
+/// The bits of a float rounded to bfloat16, nearest, ties to even, in the upper half; the lower one is anything. NaN
+/// whose upper 16 bits but the sign are all set is carried away.
+template <class Bits>
+[[gnu::always_inline]] inline Bits round_upper_halves(const Bits& bits)
+{
+    return bits + 0x7fffu + ((bits >> 16) & 1u);
+}
+
 /// bfloat16's bits of floats: nearest, ties to even, NaN stays (quiet) NaN.
 template <std::size_t Count>
 [[gnu::always_inline]] inline vector_of_t<std::uint16_t, Count> round_to_bfloat16(const vector_of_t<float, Count>& x)
@@ -161,7 +169,7 @@ template <std::size_t Count>
         return std::bit_cast<vector_of_t<std::uint16_t, Count>>(upper_halves(result));
     }
 #endif
-    const bits rounded = (all + 0x7fffu + ((all >> 16) & 1u)) >> 16;
+    const bits rounded = round_upper_halves(all) >> 16;
     const bits quiet = (all >> 16) | 0x40u;
     const bits nan = std::bit_cast<bits>((all & 0x7fffffffu) > 0x7f800000u);
     const bits result = (rounded & ~nan) | (quiet & nan);

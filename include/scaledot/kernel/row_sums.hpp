@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_ROW_SUMS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/bfloat16_pairs.hpp>
 #include <scaledot/kernel/convert.hpp>
 #include <scaledot/kernel/cut_sums.hpp>
 #include <scaledot/kernel/pair.hpp>
@@ -18,7 +19,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -228,17 +228,16 @@ private:
         }
     }
 
-    /// A step of bfloat16, in pairs of 16 bits: those at even places and those at odd ones.
+    /// A step of bfloat16: numbers at even places and those at odd ones.
     [[gnu::always_inline]] void add_pairs()
     {
-        U pairs;
-        std::memcpy(&pairs, static_cast<const void*>(x_ + i_), sizeof pairs);
+        const bfloat16_pairs<Arch> pairs(x_ + i_);
         if constexpr (Centred) {
-            const W words = std::bit_cast<W>(pairs);
+            const W words = std::bit_cast<W>(pairs.bits());
             smallest_words_ = smaller_unsigned(smallest_words_, W(words + words - 1));
         }
-        add(widen_by_memory(std::bit_cast<F>(pairs << 16)), std::integral_constant<std::size_t, 0>{});
-        add(widen_by_memory(std::bit_cast<F>(pairs & 0xffff0000u)), std::integral_constant<std::size_t, 2>{});
+        add(widen_by_memory(pairs.even()), std::integral_constant<std::size_t, 0>{});
+        add(widen_by_memory(pairs.odd()), std::integral_constant<std::size_t, 2>{});
     }
 
     /// widen_halves by a store and two loads, which convert on their way: that takes fewer shuffles.

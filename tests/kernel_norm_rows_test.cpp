@@ -2,6 +2,7 @@
 #include <scaledot/kernel/norm_rows.hpp>
 
 #include <doctest/doctest.h>
+#include <xtl/xhalf_float.hpp>
 
 #include <algorithm>
 #include <array>
@@ -21,15 +22,16 @@ namespace {
 
 constexpr const absent* none = nullptr;
 
-template <bool Centred = true, join_kind Join = join_kind::plain>
-row_normalizations<arch> normalizations(const std::vector<float>& x, double epsilon, const magnitude_range& gamma = {})
+template <bool Centred = true, join_kind Join = join_kind::plain, class S = float>
+row_normalizations<arch> normalizations(const std::vector<S>& x, double epsilon, const magnitude_range& gamma = {})
 {
     std::array<row_sums<arch>, rows> sums;
-    sums[1] = row_summation<arch, Centred, false, float>(x.data(), x.size()).finish(Join);
-    return normalizations_of<arch, Centred, Join>(sums, x.size(), epsilon, gamma);
+    sums[1] = row_summation<arch, Centred, false, S>(x.data(), x.size()).finish(Join);
+    return normalizations_of<arch, S, Centred, Join>(sums, x.size(), epsilon, gamma);
 }
 
-bool is_usual(const std::vector<float>& x, double epsilon = 1e-5)
+template <class S = float>
+bool is_usual(const std::vector<S>& x, double epsilon = 1e-5)
 {
     return normalizations(x, epsilon).verdict[1] >= 0;
 }
@@ -100,6 +102,23 @@ TEST_CASE("normalizations_of: rows that need more care are told")
     CHECK(!is_usual({1, 2, sd::kernel::infinity<float>, 3}));
     CHECK(!is_usual({1, 2, sd::kernel::quiet_nan<float>(), 3}));
     CHECK(!is_usual({1, 2, std::bit_cast<float>(0xffc00000u), 3})); // a negative NaN
+}
+
+TEST_CASE_TEMPLATE("normalizations_of: a sum that double holds is exact, the better the fewer bits elements have", S,
+                   float, sd::bfloat16, xtl::half_float)
+{
+    // 15 partial sums are below 16, and multiples of the smallest element's last bit.
+    const int last_exact = std::numeric_limits<double>::digits - significant_bits<S> - 4;
+    const auto with_smallest = [](int exponent) {
+        std::vector<S> x(16, S(1.0f));
+        x[3] = S(-1.0f);
+        x[7] = S(std::ldexp(1.0f, -exponent));
+        return x;
+    };
+    CHECK(is_usual<S>(with_smallest(std::is_same_v<S, xtl::half_float> ? 24 : last_exact - 1)));
+    if (!std::is_same_v<S, xtl::half_float>) { // whose smallest is far above that
+        CHECK(!is_usual<S>(with_smallest(last_exact + 1)));
+    }
 }
 
 TEST_CASE("magnitudes_of: the smallest but 0 and the largest, at every length and place; subnormal ones count as 0")

@@ -163,8 +163,8 @@ private:
             return kernel::normalizations_of<Arch, centred>(sums, length_, epsilon_);
         } else {
             return kind == plain
-                       ? kernel::normalizations_of<Arch, centred, plain>(sums, length_, epsilon_, magnitudes_)
-                       : kernel::normalizations_of<Arch, centred, paired>(sums, length_, epsilon_, magnitudes_);
+                       ? kernel::normalizations_of<Arch, S, centred, plain>(sums, length_, epsilon_, magnitudes_)
+                       : kernel::normalizations_of<Arch, S, centred, paired>(sums, length_, epsilon_, magnitudes_);
         }
     }
 

@@ -87,8 +87,14 @@ magnitude_range magnitudes_of(const G* x, std::size_t count)
     return range;
 }
 
-/// From sums with a row a lane.
-template <class Arch, bool Centred, join_kind Join>
+/// How many bits a float, half or bfloat16 has from its first to its last.
+template <class S>
+inline constexpr int significant_bits = std::is_same_v<S, bfloat16> ? 8
+                                        : sizeof(S) == 2            ? 11
+                                                                    : 24;
+
+/// From sums with a row of S a lane.
+template <class Arch, class S, bool Centred, join_kind Join>
 [[gnu::always_inline]] inline row_normalizations<Arch> normalizations_of(const row_sums<Arch>& sums, std::size_t count,
                                                                          double epsilon, const magnitude_range& gamma)
 {
@@ -112,7 +118,7 @@ template <class Arch, bool Centred, join_kind Join>
         const D rest = barrier(D(multiply_add(D(-high), D(elements), sum.high) + sum.low));
         mean = {high, rest * share};
         variance = multiply_add(D(-high), high, mean_square);
-        const D grid = magnitude * D(0x1p29);
+        const D grid = magnitude * D(std::uint64_t{1} << (std::numeric_limits<double>::digits - significant_bits<S>));
         usual = smaller(usual, D(grid * grid - D(chain * 1.001) * chain_squares));
         usual = smaller(usual, D(variance - mean_square * D((elements + 512) * 0x1p-21)));
     }
@@ -139,7 +145,7 @@ template <class Arch, bool Centred, join_kind Join>
 }
 
 /// From the sums of each row, lane by lane.
-template <class Arch, bool Centred, join_kind Join>
+template <class Arch, class S, bool Centred, join_kind Join>
 row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lanes<Arch, double>>& rows,
                                            std::size_t count, double epsilon, const magnitude_range& gamma)
 {
@@ -165,7 +171,7 @@ row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lane
     } else if constexpr (Centred) {
         sums.sum.high = fold([](const auto& row) { return row.sum.high; }, plus);
     }
-    return normalizations_of<Arch, Centred, Join>(sums, count, epsilon, gamma);
+    return normalizations_of<Arch, S, Centred, Join>(sums, count, epsilon, gamma);
 }
 
 /// Of as many short rows, `stride` elements apart, as a vector has floats.
@@ -175,8 +181,8 @@ std::array<row_normalizations<Arch>, 2> normalizations_of_short_rows(const S* ro
                                                                      const magnitude_range& gamma)
 {
     const auto sums = sums_of_short_rows<Arch, Centred>(rows, stride, count);
-    return {normalizations_of<Arch, Centred, join_kind::plain>(sums[0], count, epsilon, gamma),
-            normalizations_of<Arch, Centred, join_kind::plain>(sums[1], count, epsilon, gamma)};
+    return {normalizations_of<Arch, S, Centred, join_kind::plain>(sums[0], count, epsilon, gamma),
+            normalizations_of<Arch, S, Centred, join_kind::plain>(sums[1], count, epsilon, gamma)};
 }
 
 /// y = ((x - mean) * inverse + offset) * gamma + beta in T, so many vectors a step; without Centred mean and offset are

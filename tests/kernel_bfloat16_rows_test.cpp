@@ -32,17 +32,12 @@ std::uint16_t bits_of_bfloat16(sd::bfloat16 x)
 
 /// parameter as pairs, and room behind for no more than whole pairs of vectors.
 template <class P>
-std::unique_ptr<float[], void (*)(float*)> ordered(const std::vector<P>& parameter, std::size_t count,
-                                                   float absent_value)
+std::unique_ptr<float[], void (*)(float*)> ordered(const std::vector<P>& parameter)
 {
-    const std::size_t room = (count + pairs::size - 1) / pairs::size * pairs::size;
+    const std::size_t room = (parameter.size() + pairs::size - 1) / pairs::size * pairs::size;
     std::unique_ptr<float[], void (*)(float*)> result(new (std::align_val_t{64}) float[room],
                                                       [](float* x) { ::operator delete[](x, std::align_val_t{64}); });
-    if (parameter.empty()) {
-        order_as_pairs<arch, absent>(result.get(), nullptr, count, absent_value);
-    } else {
-        order_as_pairs<arch>(result.get(), parameter.data(), count, absent_value);
-    }
+    order_as_pairs<arch>(result.get(), parameter.data(), parameter.size());
     return result;
 }
 
@@ -56,13 +51,11 @@ TEST_CASE_TEMPLATE("order_as_pairs: of as many neighbours as two vectors hold th
         for (std::size_t i = 0; i < count; ++i) {
             parameter[i] = P(static_cast<float>(i % 100));
         }
-        const auto result = ordered(parameter, count, 7.0f);
-        const auto none = ordered(std::vector<P>{}, count, 7.0f);
+        const auto result = ordered(parameter);
         for (std::size_t i = 0; i < count; ++i) {
             const std::size_t in_pairs = i % pairs::size;
             const std::size_t place = i - in_pairs + in_pairs % 2 * F::size + in_pairs / 2;
             CHECK(result[place] == static_cast<float>(i % 100));
-            CHECK(none[place] == 7.0f);
         }
     }
 }
@@ -73,7 +66,7 @@ TEST_CASE("order_as_pairs: NaN comes without the payload that rounding would car
     for (std::size_t i = 0; i < parameter.size(); i += 3) {
         parameter[i] = std::bit_cast<float>(i % 2 == 0 ? 0x7fffffffu : 0xff800001u);
     }
-    const auto result = ordered(parameter, parameter.size(), 0.0f);
+    const auto result = ordered(parameter);
     for (std::size_t i = 0; i < parameter.size(); ++i) {
         const std::size_t in_pairs = i % pairs::size;
         const auto bits = std::bit_cast<std::uint32_t>(result[i - in_pairs + in_pairs % 2 * F::size + in_pairs / 2]);
@@ -100,13 +93,16 @@ TEST_CASE("bfloat16_output: the bits of row_output at every length, in place or 
             gamma[i] = i % 5 == 0 ? -0.0f : normal(generator);
             beta[i] = sd::bfloat16(i % 11 == 0 ? 0.0f : normal(generator));
         }
-        const auto check = [&]<bool Centred>(const auto* g, const auto* b, const float* ordered_gamma,
-                                             const float* ordered_beta) {
-            row_output<arch, Centred, store_kind::cached, sd::bfloat16, sd::bfloat16, std::remove_cvref_t<decltype(*g)>,
-                       std::remove_cvref_t<decltype(*b)>>(expected.get(), x.get(), g, b, count, n, 1)
+        const auto check = [&]<bool Centred, class G, class B>(const G* g, const B* b, const auto* ordered_gamma,
+                                                               const auto* ordered_beta) {
+            row_output<arch, Centred, store_kind::cached, sd::bfloat16, sd::bfloat16, G, B>(expected.get(), x.get(), g,
+                                                                                            b, count, n, 1)
                 .finish();
             const auto write = [&](sd::bfloat16* to, const sd::bfloat16* from) {
-                bfloat16_output<arch, Centred>(to, from, ordered_gamma, ordered_beta, count, n, 1).finish();
+                bfloat16_output<arch, Centred, std::remove_cvref_t<decltype(*ordered_gamma)>,
+                                std::remove_cvref_t<decltype(*ordered_beta)>>(to, from, ordered_gamma, ordered_beta,
+                                                                              count, n, 1)
+                    .finish();
                 for (std::size_t i = 0; i < count; ++i) {
                     CHECK(bits_of_bfloat16(to[i]) == bits_of_bfloat16(expected[i]));
                 }
@@ -116,14 +112,12 @@ TEST_CASE("bfloat16_output: the bits of row_output at every length, in place or 
             write(y.get(), y.get());
         };
         constexpr const absent* none = nullptr;
-        const auto paired_gamma = ordered(gamma, count, 1.0f);
-        const auto paired_beta = ordered(beta, count, -0.0f);
-        const auto ones = ordered(std::vector<float>{}, count, 1.0f);
-        const auto zeros = ordered(std::vector<float>{}, count, -0.0f);
+        const auto paired_gamma = ordered(gamma);
+        const auto paired_beta = ordered(beta);
         check.template operator()<true>(gamma.data(), beta.data(), paired_gamma.get(), paired_beta.get());
-        check.template operator()<true>(gamma.data(), none, paired_gamma.get(), zeros.get());
-        check.template operator()<true>(none, none, ones.get(), zeros.get());
-        check.template operator()<false>(gamma.data(), none, paired_gamma.get(), zeros.get());
-        check.template operator()<false>(none, none, ones.get(), zeros.get());
+        check.template operator()<true>(gamma.data(), none, paired_gamma.get(), none);
+        check.template operator()<true>(none, none, none, none);
+        check.template operator()<false>(gamma.data(), none, paired_gamma.get(), none);
+        check.template operator()<false>(none, none, none, none);
     }
 }

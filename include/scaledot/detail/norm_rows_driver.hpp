@@ -24,53 +24,69 @@
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
+/// A parameter from a column on.
+template <class P>
+const P* parameter_at(const P* parameter, std::size_t column)
+{
+    if constexpr (std::is_same_v<P, kernel::absent>) {
+        return nullptr;
+    } else {
+        return parameter + column;
+    }
+}
+
 /// gamma and beta as row_output reads them: where they are.
 template <class G, class B>
 class norm_parameters {
 public:
     norm_parameters(const G* gamma, const B* beta, std::size_t) : gamma_(gamma), beta_(beta) {}
 
-    const G* gamma(std::size_t column) const { return at(gamma_, column); }
-    const B* beta(std::size_t column) const { return at(beta_, column); }
+    const G* gamma(std::size_t column) const { return parameter_at(gamma_, column); }
+    const B* beta(std::size_t column) const { return parameter_at(beta_, column); }
 
 private:
-    template <class P>
-    static const P* at(const P* parameter, std::size_t column)
-    {
-        if constexpr (std::is_same_v<P, kernel::absent>) {
-            return nullptr;
-        } else {
-            return parameter + column;
-        }
-    }
-
     const G* gamma_;
     const B* beta_;
 };
 
-/// The same as bfloat16_output reads them.
-template <class Arch>
+/// The same as bfloat16_output reads them: in memory of their own, in another order.
+template <class Arch, class G, class B>
 class bfloat16_norm_parameters {
     static constexpr std::size_t step = kernel::bfloat16_pairs<Arch>::size;
+    static constexpr std::size_t parameters = !std::is_same_v<G, kernel::absent> + !std::is_same_v<B, kernel::absent>;
 
 public:
-    template <class G, class B>
+    template <class P>
+    using ordered = std::conditional_t<std::is_same_v<P, kernel::absent>, kernel::absent, float>;
+
     bfloat16_norm_parameters(const G* gamma, const B* beta, std::size_t count)
-        : room_((count + step - 1) / step * step), memory_(checked_product(room_, 2 * sizeof(float), "scratch memory")),
-          gamma_(reinterpret_cast<float*>(memory_.data()))
+        : room_((count + step - 1) / step * step),
+          memory_(checked_product(room_, parameters * sizeof(float), "scratch memory")),
+          gamma_(in_order(gamma, 0, count)), beta_(in_order(beta, parameters - 1, count))
     {
-        kernel::order_as_pairs<Arch>(gamma_, gamma, count, 1.0f);
-        kernel::order_as_pairs<Arch>(gamma_ + room_, beta, count, -0.0f); // what adding it to a zero leaves as it is
     }
 
     /// `column`: a multiple of a step.
-    const float* gamma(std::size_t column) const { return gamma_ + column; }
-    const float* beta(std::size_t column) const { return gamma_ + room_ + column; }
+    const ordered<G>* gamma(std::size_t column) const { return parameter_at(gamma_, column); }
+    const ordered<B>* beta(std::size_t column) const { return parameter_at(beta_, column); }
 
 private:
+    template <class P>
+    const ordered<P>* in_order(const P* parameter, std::size_t place, std::size_t count) const
+    {
+        if constexpr (std::is_same_v<P, kernel::absent>) {
+            return nullptr;
+        } else {
+            float* const target = reinterpret_cast<float*>(memory_.data()) + place * room_;
+            kernel::order_as_pairs<Arch>(target, parameter, count);
+            return target;
+        }
+    }
+
     std::size_t room_;
     scratch_lease memory_;
-    float* gamma_;
+    const ordered<G>* gamma_;
+    const ordered<B>* beta_;
 };
 
 /// One array of rows to normalise with arithmetic of T: where row i is in x and out, and the parameters.
@@ -133,10 +149,12 @@ private:
     static constexpr std::size_t vectors_a_step =
         summation<kernel::store_kind::cached>::step_size / kernel::lanes<Arch, T>;
 
+    template <class P>
+    using ordered = typename bfloat16_norm_parameters<Arch, G, B>::template ordered<P>;
     template <kernel::store_kind Store>
-    using output = std::conditional_t<all_bfloat16, kernel::bfloat16_output<Arch, centred>,
+    using output = std::conditional_t<all_bfloat16, kernel::bfloat16_output<Arch, centred, ordered<G>, ordered<B>>,
                                       kernel::row_output<Arch, centred, Store, O, S, G, B, T, vectors_a_step>>;
-    using parameters = std::conditional_t<all_bfloat16, bfloat16_norm_parameters<Arch>, norm_parameters<G, B>>;
+    using parameters = std::conditional_t<all_bfloat16, bfloat16_norm_parameters<Arch, G, B>, norm_parameters<G, B>>;
 
     template <kernel::store_kind Store>
     void run_to(std::size_t begin, std::size_t end) const

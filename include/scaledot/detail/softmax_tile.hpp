@@ -79,7 +79,10 @@ public:
             for (; stride == 1 && lane + lanes <= rows; lane += lanes) {
                 kernel::load_vector<Arch, T>(source + lane).store_aligned(data_ + i * width_ + lane);
             }
-            load_some(source + static_cast<std::ptrdiff_t>(lane) * stride, stride, i, lane, rows);
+            for (; lane < rows; lane += lanes) {
+                load_some(source + static_cast<std::ptrdiff_t>(lane) * stride, stride, std::min(lanes, rows - lane),
+                          data_ + i * width_ + lane);
+            }
         }
     }
 
@@ -92,8 +95,9 @@ public:
             for (; stride == 1 && lane + lanes <= rows; lane += lanes) {
                 kernel::store_vector<Arch, T>(target + lane, B::load_aligned(data_ + i * width_ + lane));
             }
-            for (; lane < rows; ++lane) {
-                target[static_cast<std::ptrdiff_t>(lane) * stride] = kernel::to_storage<R>(data_[i * width_ + lane]);
+            for (; lane < rows; lane += lanes) {
+                store_some(target + static_cast<std::ptrdiff_t>(lane) * stride, stride, std::min(lanes, rows - lane),
+                           data_ + i * width_ + lane);
             }
         }
     }
@@ -148,16 +152,25 @@ private:
         }
     }
 
-    /// Lanes [lane, rows) of a row, and zeros up to the end of the last vector.
+    /// A vector of `count` numbers and zeros. They are converted all at once.
     template <class S>
-    void load_some(const S* source, std::ptrdiff_t stride, std::size_t row, std::size_t lane, std::size_t rows) const
+    static void load_some(const S* source, std::ptrdiff_t stride, std::size_t count, T* vector)
     {
-        T* const target = data_ + row * width_;
-        for (; lane < rows; ++lane, source += stride) {
-            target[lane] = kernel::to_arithmetic<T>(*source);
+        std::array<S, lanes> some{};
+        for (std::size_t k = 0; k < count; ++k) {
+            some[k] = source[static_cast<std::ptrdiff_t>(k) * stride];
         }
-        for (; lane % lanes != 0; ++lane) {
-            target[lane] = 0;
+        kernel::load_vector<Arch, T>(some.data()).store_aligned(vector);
+    }
+
+    /// The first `count` numbers of a vector.
+    template <class R>
+    static void store_some(R* target, std::ptrdiff_t stride, std::size_t count, const T* vector)
+    {
+        std::array<R, lanes> some;
+        kernel::store_vector<Arch, T>(some.data(), B::load_aligned(vector));
+        for (std::size_t k = 0; k < count; ++k) {
+            target[static_cast<std::ptrdiff_t>(k) * stride] = some[k];
         }
     }
 

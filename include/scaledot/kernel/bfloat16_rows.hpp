@@ -8,6 +8,7 @@
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/bfloat16_pairs.hpp>
 #include <scaledot/kernel/norm.hpp>
+#include <scaledot/kernel/norm_rows.hpp>
 #include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
@@ -32,38 +33,34 @@ template <class F>
     return from_bits<float>(select_bits(is_nan, I(std::bit_cast<std::int32_t>(quiet_nan<float>())), bits));
 }
 
-/// gamma or beta, or `absent_value` for all of it, as bfloat16_pairs has it: of as many neighbours the ones at even
-/// places first. `target` has room for whole pairs of vectors.
+/// gamma or beta as bfloat16_pairs has it: of as many neighbours the ones at even places first. `target` has room for
+/// whole pairs of vectors.
 template <class Arch, class P>
-void order_as_pairs(float* target, const P* parameter, std::size_t count, float absent_value)
+void order_as_pairs(float* target, const P* parameter, std::size_t count)
 {
     using F = batch<Arch, float>;
     constexpr std::size_t step = 2 * F::size;
-    if constexpr (std::is_same_v<P, absent>) {
-        std::fill_n(target, (count + step - 1) / step * step, absent_value);
-    } else {
-        const auto order = [](float* to, const P* from) __attribute__((always_inline))
-        {
-            const F a = with_plain_nan(load_vector<Arch, float>(from));
-            const F b = with_plain_nan(load_vector<Arch, float>(from + F::size));
-            F(shuffles::every_other<F::size, 0>::apply(a.data, b.data)).store_aligned(to);
-            F(shuffles::every_other<F::size, 1>::apply(a.data, b.data)).store_aligned(to + F::size);
-        };
-        std::size_t i = 0;
-        for (; i + step <= count; i += step) {
-            order(target + i, parameter + i);
-        }
-        if (i < count) {
-            std::array<P, step> last{};
-            std::copy_n(parameter + i, count - i, last.begin());
-            order(target + i, last.data());
-        }
+    const auto order = [](float* to, const P* from) __attribute__((always_inline))
+    {
+        const F a = with_plain_nan(load_vector<Arch, float>(from));
+        const F b = with_plain_nan(load_vector<Arch, float>(from + F::size));
+        F(shuffles::every_other<F::size, 0>::apply(a.data, b.data)).store_aligned(to);
+        F(shuffles::every_other<F::size, 1>::apply(a.data, b.data)).store_aligned(to + F::size);
+    };
+    std::size_t i = 0;
+    for (; i + step <= count; i += step) {
+        order(target + i, parameter + i);
+    }
+    if (i < count) {
+        std::array<P, step> last{};
+        std::copy_n(parameter + i, count - i, last.begin());
+        order(target + i, last.data());
     }
 }
 
 /// row_output of kernel/norm_rows.hpp for rows of bfloat16, which take longer when they are streamed. y may be x
 /// itself.
-template <class Arch, bool Centred>
+template <class Arch, bool Centred, class G, class B>
 class bfloat16_output {
     using F = batch<Arch, float>;
     using pairs = bfloat16_pairs<Arch>;
@@ -71,9 +68,9 @@ class bfloat16_output {
 public:
     static constexpr std::size_t step_size = pairs::size;
 
-    /// gamma and beta are ordered as pairs; beta is read with Centred only.
+    /// gamma and beta, where they are not absent, are floats ordered as pairs.
     template <class Normalizations>
-    [[gnu::always_inline]] bfloat16_output(bfloat16* y, const bfloat16* x, const float* gamma, const float* beta,
+    [[gnu::always_inline]] bfloat16_output(bfloat16* y, const bfloat16* x, const G* gamma, const B* beta,
                                            std::size_t count, const Normalizations& n, std::size_t row)
         : y_(y), x_(x), gamma_(gamma), beta_(beta), count_(count), mean_(n.mean[row]), offset_(n.offset[row]),
           inverse_(n.inverse[row])
@@ -106,19 +103,17 @@ private:
 
     [[gnu::always_inline]] F result(const F& x, std::size_t parameter) const
     {
-        const F gamma = F::load_aligned(gamma_ + parameter);
-        if constexpr (Centred) {
-            const F z = multiply_add(barrier(F(x - mean_)), inverse_, offset_);
-            return multiply_add(barrier(z), gamma, F::load_aligned(beta_ + parameter));
-        } else {
-            return x * barrier(F(inverse_ * gamma));
-        }
+        const auto load = [&](const float* p) __attribute__((always_inline))
+        {
+            return F::load_aligned(p + parameter);
+        };
+        return normalized<Centred, G, B>(x, mean_, inverse_, offset_, gamma_, beta_, load);
     }
 
     bfloat16* y_;
     const bfloat16* x_;
-    const float* gamma_;
-    const float* beta_;
+    const G* gamma_;
+    const B* beta_;
     std::size_t count_;
     std::size_t i_ = 0;
     F mean_;

@@ -101,18 +101,53 @@ struct vector_of {
 template <class T, std::size_t Count>
 using vector_of_t = typename vector_of<T, Count>::type;
 
+// g++ 12 takes the compiler's own conversions of vectors apart: where there is an instruction, it is named.
+
 /// 16 bits each from memory, in 32.
 template <std::size_t Count, class S>
 [[gnu::always_inline]] inline vector_of_t<std::uint32_t, Count> load_16_bits(const S* source)
 {
-    vector_of_t<std::uint16_t, Count> bits;
-    std::memcpy(&bits, static_cast<const void*>(source), sizeof bits);
-#if defined(__AVX512F__) // g++ 12 takes the conversion apart
+    using words = vector_of_t<std::uint32_t, Count>;
+#if defined(__AVX512F__)
     if constexpr (Count == 16) {
-        return std::bit_cast<vector_of_t<std::uint32_t, Count>>(_mm512_cvtepu16_epi32(std::bit_cast<__m256i>(bits)));
+        return std::bit_cast<words>(
+            _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source))));
     }
 #endif
-    return __builtin_convertvector(bits, vector_of_t<std::uint32_t, Count>);
+#if defined(__AVX2__)
+    if constexpr (Count == 8) {
+        return std::bit_cast<words>(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))));
+    } else if constexpr (Count == 4) {
+        return std::bit_cast<words>(_mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source))));
+    }
+#endif
+    vector_of_t<std::uint16_t, Count> bits;
+    std::memcpy(&bits, static_cast<const void*>(source), sizeof bits);
+    return __builtin_convertvector(bits, words);
+}
+
+/// The lower halves, whose upper ones are 0.
+template <std::size_t Count>
+[[gnu::always_inline]] inline vector_of_t<std::uint16_t, Count> lower_halves(const vector_of_t<std::uint32_t, Count>& x)
+{
+    using halves = vector_of_t<std::uint16_t, Count>;
+#if defined(__AVX512F__)
+    if constexpr (Count == 16) {
+        return std::bit_cast<halves>(_mm512_cvtepi32_epi16(std::bit_cast<__m512i>(x)));
+    }
+#endif
+#if defined(__AVX2__)
+    if constexpr (Count == 8) {
+        const auto wide = std::bit_cast<__m256i>(x);
+        return std::bit_cast<halves>(_mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1)));
+    } else if constexpr (Count == 4) {
+        const auto wide = std::bit_cast<__m128i>(x);
+        halves result;
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(&result), _mm_packus_epi32(wide, wide));
+        return result;
+    }
+#endif
+    return __builtin_convertvector(x, halves);
 }
 
 #if defined(__AVX512BW__)
@@ -173,13 +208,95 @@ template <std::size_t Count>
     const bits quiet = (all >> 16) | 0x40u;
     const bits nan = std::bit_cast<bits>((all & 0x7fffffffu) > 0x7f800000u);
     const bits result = (rounded & ~nan) | (quiet & nan);
-#if defined(__AVX512F__) // without AVX512BW
-    if constexpr (Count == 16) {
-        return std::bit_cast<vector_of_t<std::uint16_t, Count>>(_mm512_cvtepi32_epi16(std::bit_cast<__m512i>(result)));
+    return lower_halves<Count>(result);
+}
+
+/// Whether there are instructions for as many lanes of a storage type of 16 bits.
+template <class S, std::size_t Count>
+inline constexpr bool converts_vectors = Count >= 4 && std::is_same_v<S, bfloat16>;
+#if defined(__F16C__)
+template <std::size_t Count>
+inline constexpr bool converts_vectors<xtl::half_float, Count> = Count >= 4;
+#endif
+
+/// Floats from such a type.
+template <std::size_t Count, class S>
+[[gnu::always_inline]] inline vector_of_t<float, Count> widen_16_bits(const S* source)
+{
+    if constexpr (std::is_same_v<S, bfloat16>) {
+        return widen_bfloat16<Count>(source);
+    }
+#if defined(__F16C__)
+#if defined(__AVX512F__)
+    else if constexpr (Count == 16) {
+        return std::bit_cast<vector_of_t<float, Count>>(
+            _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source))));
     }
 #endif
-    return __builtin_convertvector(result, vector_of_t<std::uint16_t, Count>);
+    else if constexpr (Count == 8) {
+        return std::bit_cast<vector_of_t<float, Count>>(
+            _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))));
+    } else {
+        return std::bit_cast<vector_of_t<float, Count>>(
+            _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source))));
+    }
+#endif
 }
+
+/// The way back, to nearest, ties to even.
+template <std::size_t Count, class S>
+[[gnu::always_inline]] inline void narrow_16_bits(S* target, const vector_of_t<float, Count>& x)
+{
+    if constexpr (std::is_same_v<S, bfloat16>) {
+        const auto bits = round_to_bfloat16<Count>(x);
+        std::memcpy(static_cast<void*>(target), &bits, sizeof bits);
+    }
+#if defined(__F16C__)
+#if defined(__AVX512F__)
+    else if constexpr (Count == 16) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(target),
+                            _mm512_cvtps_ph(std::bit_cast<__m512>(x), _MM_FROUND_TO_NEAREST_INT));
+    }
+#endif
+    else if constexpr (Count == 8) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(target),
+                         _mm256_cvtps_ph(std::bit_cast<__m256>(x), _MM_FROUND_TO_NEAREST_INT));
+    } else {
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(target),
+                         _mm_cvtps_ph(std::bit_cast<__m128>(x), _MM_FROUND_TO_NEAREST_INT));
+    }
+#endif
+}
+
+#if defined(__AVX__)
+template <std::size_t Count>
+[[gnu::always_inline]] inline vector_of_t<double, Count> widen_floats(const vector_of_t<float, Count>& x)
+{
+    using doubles = vector_of_t<double, Count>;
+#if defined(__AVX512F__)
+    if constexpr (Count == 8) {
+        return std::bit_cast<doubles>(_mm512_cvtps_pd(std::bit_cast<__m256>(x)));
+    }
+#endif
+    if constexpr (Count == 4) {
+        return std::bit_cast<doubles>(_mm256_cvtps_pd(std::bit_cast<__m128>(x)));
+    }
+}
+
+template <std::size_t Count>
+[[gnu::always_inline]] inline vector_of_t<float, Count> narrow_doubles(const vector_of_t<double, Count>& x)
+{
+    using floats = vector_of_t<float, Count>;
+#if defined(__AVX512F__)
+    if constexpr (Count == 8) {
+        return std::bit_cast<floats>(_mm512_cvtpd_ps(std::bit_cast<__m512d>(x)));
+    }
+#endif
+    if constexpr (Count == 4) {
+        return std::bit_cast<floats>(_mm256_cvtpd_ps(std::bit_cast<__m256d>(x)));
+    }
+}
+#endif
 
 /// A vector of another element type from memory, lane by lane where the machine has no instruction for it.
 template <class Batch, class S>
@@ -187,33 +304,17 @@ template <class Batch, class S>
 {
     using T = typename Batch::value_type;
     constexpr std::size_t count = Batch::size;
-    if constexpr (std::is_same_v<S, bfloat16> && std::is_same_v<T, float>) {
-        return std::bit_cast<Batch>(widen_bfloat16<count>(source));
+    if constexpr (converts_vectors<S, count> && std::is_same_v<T, float>) {
+        return std::bit_cast<Batch>(widen_16_bits<count>(source));
     }
-#if defined(__F16C__)
-    if constexpr (std::is_same_v<S, xtl::half_float> && std::is_same_v<T, float>) {
-#if defined(__AVX512F__)
-        if constexpr (count == 16) {
-            return Batch(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source))));
-        }
-#endif
-        if constexpr (count == 8) {
-            return Batch(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))));
-        } else if constexpr (count == 4) {
-            return Batch(_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source))));
-        }
-    }
-#endif
 #if defined(__AVX__)
+    if constexpr (converts_vectors<S, count> && std::is_same_v<T, double>) {
+        return std::bit_cast<Batch>(widen_floats<count>(widen_16_bits<count>(source)));
+    }
     if constexpr (std::is_same_v<S, float> && std::is_same_v<T, double>) {
-#if defined(__AVX512F__)
-        if constexpr (count == 8) {
-            return Batch(_mm512_cvtps_pd(_mm256_loadu_ps(source)));
-        }
-#endif
-        if constexpr (count == 4) {
-            return Batch(_mm256_cvtps_pd(_mm_loadu_ps(source)));
-        }
+        vector_of_t<float, count> floats;
+        std::memcpy(&floats, source, sizeof floats);
+        return std::bit_cast<Batch>(widen_floats<count>(floats));
     }
 #endif
     alignas(Batch::arch_type::alignment()) std::array<T, count> values;
@@ -223,48 +324,31 @@ template <class Batch, class S>
     return Batch::load_aligned(values.data());
 }
 
-/// A vector rounded to another element type, to memory.
+/// A vector rounded to another element type, to memory; from double to 16 bits by way of float.
 template <class S, class Batch>
 [[gnu::always_inline]] inline void narrow(S* target, const Batch& x)
 {
     using T = typename Batch::value_type;
-    if constexpr (std::is_same_v<S, bfloat16> && std::is_same_v<T, float>) {
-        const auto bits = round_to_bfloat16<Batch::size>(std::bit_cast<vector_of_t<float, Batch::size>>(x));
-        std::memcpy(static_cast<void*>(target), &bits, sizeof bits);
+    constexpr std::size_t count = Batch::size;
+    if constexpr (converts_vectors<S, count> && std::is_same_v<T, float>) {
+        narrow_16_bits<count>(target, std::bit_cast<vector_of_t<float, count>>(x));
         return;
     }
-#if defined(__F16C__)
-    if constexpr (std::is_same_v<S, xtl::half_float> && std::is_same_v<T, float>) {
-#if defined(__AVX512F__)
-        if constexpr (Batch::size == 16) {
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), _mm512_cvtps_ph(x.data, _MM_FROUND_TO_NEAREST_INT));
-            return;
-        }
-#endif
-        if constexpr (Batch::size == 8) {
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(target), _mm256_cvtps_ph(x.data, _MM_FROUND_TO_NEAREST_INT));
-            return;
-        }
-    }
-#endif
 #if defined(__AVX__)
+    if constexpr (converts_vectors<S, count> && std::is_same_v<T, double>) {
+        narrow_16_bits<count>(target, narrow_doubles<count>(std::bit_cast<vector_of_t<double, count>>(x)));
+        return;
+    }
     if constexpr (std::is_same_v<S, float> && std::is_same_v<T, double>) {
-#if defined(__AVX512F__)
-        if constexpr (Batch::size == 8) {
-            _mm256_storeu_ps(target, _mm512_cvtpd_ps(x.data));
-            return;
-        }
-#endif
-        if constexpr (Batch::size == 4) {
-            _mm_storeu_ps(target, _mm256_cvtpd_ps(x.data));
-            return;
-        }
+        const auto floats = narrow_doubles<count>(std::bit_cast<vector_of_t<double, count>>(x));
+        std::memcpy(target, &floats, sizeof floats);
+        return;
     }
 #endif
-    alignas(Batch::arch_type::alignment()) std::array<T, Batch::size> values;
+    alignas(Batch::arch_type::alignment()) std::array<T, count> values;
     x.store_aligned(values.data());
-    std::array<S, Batch::size> rounded;
-    for (std::size_t i = 0; i < Batch::size; ++i) {
+    std::array<S, count> rounded;
+    for (std::size_t i = 0; i < count; ++i) {
         rounded[i] = to_storage<S>(values[i]);
     }
     asm("" : "+m"(rounded)); // g++ 12 would take what is widened again for x itself

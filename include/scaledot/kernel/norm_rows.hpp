@@ -185,8 +185,33 @@ std::array<row_normalizations<Arch>, 2> normalizations_of_short_rows(const S* ro
             normalizations_of<Arch, S, Centred, join_kind::plain>(sums[1], count, epsilon, gamma)};
 }
 
-/// y = ((x - mean) * inverse + offset) * gamma + beta in T, so many vectors a step; without Centred mean and offset are
-/// 0, and in float y = x * (inverse * gamma): what is next to 0 is rounded once. y may be x itself.
+/// ((x - mean) * inverse + offset) * gamma + beta, whose vectors load() gets; without Centred mean and offset are 0,
+/// and in float it is x * (inverse * gamma): what is next to 0 is rounded once.
+template <bool Centred, class G, class B, class F, class Load>
+[[gnu::always_inline]] inline F normalized(const F& x, const F& mean, const F& inverse, const F& offset,
+                                           [[maybe_unused]] const G* gamma, [[maybe_unused]] const B* beta,
+                                           [[maybe_unused]] Load&& load)
+{
+    constexpr bool scaled = !std::is_same_v<G, absent>;
+    constexpr bool shifted = !std::is_same_v<B, absent>;
+    if constexpr (!Centred && scaled && std::is_same_v<typename F::value_type, float>) {
+        return x * barrier(F(inverse * load(gamma)));
+    }
+    F z;
+    if constexpr (Centred) {
+        z = multiply_add(barrier(F(x - mean)), inverse, offset);
+    } else {
+        z = x * inverse;
+    }
+    if constexpr (scaled && shifted) {
+        z = multiply_add(barrier(z), load(gamma), load(beta));
+    } else if constexpr (scaled) {
+        z = barrier(z) * load(gamma);
+    }
+    return z;
+}
+
+/// Rows of `normalized` in T, so many vectors a step. y may be x itself.
 template <class Arch, bool Centred, store_kind Store, class O, class S, class G, class B, class T = float,
           std::size_t Step = 2>
 class row_output {
@@ -251,21 +276,7 @@ private:
     template <class Load>
     [[gnu::always_inline]] F result(Load&& load) const
     {
-        if constexpr (!Centred && std::is_same_v<T, float> && !std::is_same_v<G, absent> && std::is_same_v<B, absent>) {
-            return load(x_) * barrier(F(inverse_ * load(gamma_)));
-        }
-        F z = load(x_);
-        if constexpr (Centred) {
-            z = multiply_add(barrier(F(z - mean_)), inverse_, offset_);
-        } else {
-            z = z * inverse_;
-        }
-        if constexpr (!std::is_same_v<G, absent> && !std::is_same_v<B, absent>) {
-            z = multiply_add(barrier(z), load(gamma_), load(beta_));
-        } else if constexpr (!std::is_same_v<G, absent>) {
-            z = barrier(z) * load(gamma_);
-        }
-        return z;
+        return normalized<Centred, G, B>(load(x_), mean_, inverse_, offset_, gamma_, beta_, load);
     }
 
     O* y_;

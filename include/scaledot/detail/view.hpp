@@ -6,6 +6,7 @@
 #include <scaledot/detail/check.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/element.hpp>
+#include <scaledot/detail/strided_view.hpp>
 #include <scaledot/detail/xtensor.hpp>
 
 #include <algorithm>
@@ -19,43 +20,6 @@
 #include <utility>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
-
-using shape_vector = xt::dynamic_shape<std::size_t>;
-using stride_vector = xt::dynamic_shape<std::ptrdiff_t>;
-
-/// Elements in memory the library does not own. Strides count elements and may be negative, or 0 along broadcast axes.
-template <class T>
-struct strided_view {
-    T* data = nullptr;
-    shape_vector shape;
-    stride_vector strides;
-
-    std::size_t rank() const { return shape.size(); }
-    std::size_t extent(std::ptrdiff_t axis) const { return shape[index(axis)]; }
-    std::ptrdiff_t stride(std::ptrdiff_t axis) const { return strides[index(axis)]; }
-
-private:
-    std::size_t index(std::ptrdiff_t axis) const
-    {
-        return static_cast<std::size_t>(axis < 0 ? axis + static_cast<std::ptrdiff_t>(rank()) : axis);
-    }
-};
-
-/// Number of elements of a shape; throws std::length_error when it does not fit std::size_t.
-template <class Shape>
-std::size_t element_count(const Shape& shape)
-{
-    std::size_t count = 1;
-    for (const auto extent : shape) {
-        if (extent == 0) {
-            return 0;
-        }
-    }
-    for (const auto extent : shape) {
-        count = checked_product(count, static_cast<std::size_t>(extent), "the number of elements");
-    }
-    return count;
-}
 
 template <class E>
 concept tensor = xt::is_xexpression<std::decay_t<E>>::value;
@@ -85,18 +49,6 @@ auto make_like(const Shape& shape)
     return container::from_shape(extents);
 }
 
-/// A shape with one axis left out.
-inline shape_vector without_axis(const shape_vector& shape, std::size_t axis)
-{
-    shape_vector rest;
-    for (std::size_t i = 0; i < shape.size(); ++i) {
-        if (i != axis) {
-            rest.push_back(shape[i]);
-        }
-    }
-    return rest;
-}
-
 /// Expressions with elements in memory: containers, adaptors, strided views of either.
 template <class E>
 concept in_memory = tensor<E> && requires(E&& e) {
@@ -118,26 +70,6 @@ auto view_of(E&& e)
         view.strides[i] = static_cast<std::ptrdiff_t>(e.strides()[i]);
     }
     return view;
-}
-
-/// The last axis can be walked with stride 1.
-template <class T>
-bool last_axis_contiguous(const strided_view<T>& view)
-{
-    return view.rank() == 0 || view.extent(-1) <= 1 || view.stride(-1) == 1;
-}
-
-/// Walks the offsets of a view's leading axes (all but the last `inner`) in row-major order.
-template <class T>
-std::ptrdiff_t offset_of(const strided_view<T>& view, std::size_t flat, std::size_t inner)
-{
-    std::ptrdiff_t offset = 0;
-    for (std::size_t axis = view.rank() - inner; axis-- > 0;) {
-        const std::size_t extent = view.shape[axis];
-        offset += static_cast<std::ptrdiff_t>(flat % extent) * view.strides[axis];
-        flat /= extent;
-    }
-    return offset;
 }
 
 /// When an argument that must be copied is: with its declaration, or once read() is called, until when its view is good
@@ -173,10 +105,16 @@ public:
     /// Reads what must be copied.
     void read()
     {
-        if (!in_place_) {
-            copy_.emplace(source_);
-            view_ = view_of(std::as_const(*copy_));
+        if (in_place_) {
+            return;
         }
+        if constexpr (in_memory<const E&>) {
+            copy_.emplace(copy::from_shape(view_.shape));
+            copy_elements(view_, view_of(*copy_));
+        } else {
+            copy_.emplace(source_);
+        }
+        view_ = view_of(std::as_const(*copy_));
     }
 
     /// The same of [batch..., heads, length, size], where of batch entry b only the first lengths[b] rows of each head
@@ -251,10 +189,8 @@ public:
 
     void commit()
     {
-        if constexpr (rank_of<E> != 0) { // a single number is in place; g++ 12 sees a null pointer in assigning one
-            if (copy_) {
-                xt::noalias(target_) = *copy_;
-            }
+        if (copy_) {
+            copy_elements(view_of(std::as_const(*copy_)), view_of(target_));
         }
     }
 

@@ -113,58 +113,6 @@ TEST_CASE_TEMPLATE("softcap_row: cap tanh(score / cap) from tiny to saturated sc
     CHECK(special[3] == T(0));
 }
 
-TEST_CASE_TEMPLATE("mask_row: the sum of two finite numbers stays finite, what is not finite stays so", T, float,
-                   double)
-{
-    constexpr T largest = std::numeric_limits<T>::max();
-    constexpr T lowest = std::numeric_limits<T>::lowest();
-    const T infinite = infinity_of<T>();
-    const T none = minus_infinity_of<T>();
-    const std::vector<T> scores = {lowest / 2, lowest, T(-1),  largest / 2, largest, T(1),    none,   infinite,
-                                   none,       T(1),   lowest, largest,     T(0),    largest, lowest, T(2)};
-    const std::vector<T> biases = {lowest,  lowest,   lowest, largest, largest, largest, lowest,  largest,
-                                   largest, infinite, none,   T(1e25), lowest,  lowest,  largest, T(3)};
-    const std::vector<T> sums = {lowest, lowest,   lowest, largest, largest, largest, none, infinite,
-                                 none,   infinite, none,   largest, lowest,  T(0),    T(0), T(5)};
-    std::vector<T> masked = scores;
-    kernel::mask_row(masked.data(), masked.size(), biases.data(), 1);
-    for (std::size_t j = 0; j < sums.size(); ++j) {
-        CAPTURE(j);
-        CHECK(std::bit_cast<kernel::bits_of<T>>(masked[j]) == std::bit_cast<kernel::bits_of<T>>(sums[j]));
-    }
-    std::vector<T> invalid = {nan_of<T>(), T(1), nan_of<T>(), infinite};
-    const std::vector<T> with = {T(1), nan_of<T>(), largest, none};
-    kernel::mask_row(invalid.data(), 4, with.data(), 1);
-    CHECK(all_nan(std::vector<T>(invalid.begin(), invalid.begin() + 3)));
-    CHECK(std::bit_cast<kernel::bits_of<T>>(invalid[3]) == kernel::negative_infinity_bits<T>);
-}
-
-TEST_CASE_TEMPLATE("mask_row: false and -inf exclude any score, other numbers are added, along any step", M, bool,
-                   float, double, xtl::half_float, scaledot::bfloat16)
-{
-    for (const std::ptrdiff_t step : {std::ptrdiff_t{1}, std::ptrdiff_t{3}, std::ptrdiff_t{-2}, std::ptrdiff_t{0}}) {
-        std::vector<float> scores = {1, 2, nan_of<float>(), infinity_of<float>(), minus_infinity_of<float>(), 6};
-        const auto before = scores;
-        dense<M, 1> mask = filled<M, 1>({40}, 1);
-        const auto at = [&](std::ptrdiff_t j) { return static_cast<std::size_t>(20 + j * step); };
-        for (const std::ptrdiff_t j : {0, 2, 3}) {
-            if constexpr (std::is_same_v<M, bool>) {
-                mask(at(j)) = false;
-            } else {
-                mask(at(j)) = minus_infinity_of<M>();
-            }
-        }
-        kernel::mask_row(scores.data(), 6, &mask(20), step);
-        for (std::ptrdiff_t j = 0; j < 6; ++j) {
-            const auto i = static_cast<std::size_t>(j);
-            const bool excluded = step == 0 || j == 0 || j == 2 || j == 3 || j == 4;
-            const float sum = std::is_same_v<M, bool> ? before[i] : before[i] + 1;
-            CHECK(
-                (excluded ? scaledot::detail::is_negative_infinity(static_cast<double>(scores[i])) : scores[i] == sum));
-        }
-    }
-}
-
 TEST_CASE_TEMPLATE("restrict_rows: keeps [first, last), also where that lies outside the row or is empty", T, float,
                    double)
 {

@@ -7,6 +7,7 @@
 #include <scaledot/detail/attention_problem.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/scratch.hpp>
+#include <scaledot/kernel/mask.hpp>
 #include <scaledot/kernel/pack.hpp>
 #include <scaledot/kernel/products.hpp>
 #include <scaledot/kernel/scores.hpp>
@@ -249,7 +250,7 @@ private:
         const std::size_t present = begin_key < valid ? std::min(seen.last - seen.first, valid - begin_key) : 0;
         plan_.options->mask.visit([&](const auto& view) {
             const auto place = mask_place(view, places_[row], begin_key);
-            kernel::mask_row(scores(slot) + seen.first, present, place.first, place.second);
+            kernel::mask_row<Arch>(scores(slot) + seen.first, present, place.first, place.second);
         });
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// From products to scores: softcap, mask, and which keys a query may see. Works on one row of one block of keys.
+// From products to scores: softcap, and which keys a query may see. Works on one row of one block of keys.
 #ifndef SCALEDOT_KERNEL_SCORES_HPP
 #define SCALEDOT_KERNEL_SCORES_HPP
 
@@ -46,33 +46,6 @@ void softcap_row(T* scores, std::size_t count, T cap)
         const B score = B::load_unaligned(scores + j);
         const B capped = B(cap) * hyperbolic_tangent(quotient(score, B(cap)));
         B(xsimd::select(xsimd::abs(score) < unchanged, score, capped)).store_unaligned(scores + j);
-    }
-}
-
-/// Applies a mask row whose elements are `step` apart: false or -inf makes the score -inf, whatever it was; other
-/// numbers are added. The sum of two finite numbers stays finite, at most the largest number: only -inf excludes.
-template <class T, class M>
-void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step)
-{
-    for (std::size_t j = 0; j < count; ++j, mask += step) {
-        if constexpr (std::is_same_v<M, bool>) {
-            scores[j] = *mask ? scores[j] : negative_infinity<T>;
-        } else {
-            using I = bits_of<T>;
-            const T bias = in_range<T>(*mask);
-            const auto bias_bits = std::bit_cast<I>(bias);
-            const auto score_bits = std::bit_cast<I>(scores[j]);
-#if defined(__FAST_MATH__) // infinities must be hidden there; elsewhere barriers would keep the loop from vectors
-            const T sum = barrier(barrier(scores[j]) + barrier(bias));
-#else
-            const T sum = scores[j] + bias;
-#endif
-            const auto sum_bits = std::bit_cast<I>(sum);
-            const auto finite = [](I bits) { return (bits & exponent_mask<T>) == exponent_mask<T> ? I(0) : I(1); };
-            const I overflow = (I(1) - finite(sum_bits)) & finite(bias_bits) & finite(score_bits);
-            const I bounded = sum_bits - overflow; // the bits before infinity's are those of the largest number
-            scores[j] = std::bit_cast<T>(bias_bits == negative_infinity_bits<T> ? bias_bits : bounded);
-        }
     }
 }
 

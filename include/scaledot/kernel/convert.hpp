@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Storage types to arithmetic types and back, one number or one vector at a time: half through F16C where the machine
-// has it and through integer steps elsewhere, bfloat16 through a shift. Both directions round to nearest, ties to even.
+// has it and through integer steps elsewhere (kernel/half.hpp), bfloat16 through a shift. Both directions round to
+// nearest, ties to even.
 #ifndef SCALEDOT_KERNEL_CONVERT_HPP
 #define SCALEDOT_KERNEL_CONVERT_HPP
 
 #include <scaledot/bfloat16.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/element.hpp>
+#include <scaledot/kernel/half.hpp>
 #include <scaledot/kernel/xsimd.hpp>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -18,49 +21,6 @@
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
-
-/// Half bits to float, exactly. Works on normal floats only, so that flushed subnormals (-ffast-math) do no harm.
-constexpr float half_to_float(std::uint16_t half)
-{
-    const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
-    const std::uint32_t magnitude = half & 0x7fffu;
-    if (magnitude >= 0x7c00u) {
-        return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
-    }
-    if (magnitude >= 0x0400u) {
-        return std::bit_cast<float>(sign | ((magnitude << 13) + (112u << 23)));
-    }
-    const float subnormal = static_cast<float>(magnitude) * 0x1p-24f;
-    return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(subnormal));
-}
-
-/// Float to half bits: nearest, ties to even; overflow gives infinity, NaN stays NaN.
-constexpr std::uint16_t float_to_half(float value)
-{
-    const auto bits = std::bit_cast<std::uint32_t>(value);
-    const std::uint32_t sign = (bits >> 16) & 0x8000u;
-    const std::uint32_t magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u) {
-        return static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
-    }
-    if (magnitude >= 0x477ff000u) { // 65520 and above round to infinity
-        return static_cast<std::uint16_t>(sign | 0x7c00u);
-    }
-    if (magnitude >= 0x38800000u) { // normal halves
-        const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
-        return static_cast<std::uint16_t>(sign | ((rounded - (112u << 23)) >> 13));
-    }
-    if (magnitude < 0x33000000u) { // below half of the smallest subnormal
-        return static_cast<std::uint16_t>(sign);
-    }
-    const std::uint32_t shift = 126u - (magnitude >> 23); // 14 … 24: a fraction of 24 bits to units of 2^-24
-    const std::uint32_t fraction = (magnitude & 0x7fffffu) | 0x800000u;
-    const std::uint32_t kept = fraction >> shift;
-    const std::uint32_t rest = fraction & ((1u << shift) - 1u);
-    const std::uint32_t middle = 1u << (shift - 1u);
-    const std::uint32_t up = rest > middle || (rest == middle && (kept & 1u)) ? 1u : 0u;
-    return static_cast<std::uint16_t>(sign | (kept + up));
-}
 
 template <class T, class S>
 inline T to_arithmetic(S value)
@@ -92,14 +52,6 @@ inline To convert_element(From value)
 {
     return to_storage<To>(to_arithmetic<detail::arithmetic_t<From>>(value));
 }
-
-/// Count lanes of T as the compiler's own vector.
-template <class T, std::size_t Count>
-struct vector_of {
-    typedef T type __attribute__((vector_size(Count * sizeof(T))));
-};
-template <class T, std::size_t Count>
-using vector_of_t = typename vector_of<T, Count>::type;
 
 // g++ 12 takes the compiler's own conversions of vectors apart: where there is an instruction, it is named.
 
@@ -211,13 +163,9 @@ template <std::size_t Count>
     return lower_halves<Count>(result);
 }
 
-/// Whether there are instructions for as many lanes of a storage type of 16 bits.
-template <class S, std::size_t Count>
-inline constexpr bool converts_vectors = Count >= 4 && std::is_same_v<S, bfloat16>;
-#if defined(__F16C__)
-template <std::size_t Count>
-inline constexpr bool converts_vectors<xtl::half_float, Count> = Count >= 4;
-#endif
+/// A storage type of 16 bits.
+template <class S>
+inline constexpr bool is_narrow = std::is_same_v<S, bfloat16> || std::is_same_v<S, xtl::half_float>;
 
 /// Floats from such a type.
 template <std::size_t Count, class S>
@@ -225,50 +173,57 @@ template <std::size_t Count, class S>
 {
     if constexpr (std::is_same_v<S, bfloat16>) {
         return widen_bfloat16<Count>(source);
-    }
+    } else {
 #if defined(__F16C__)
 #if defined(__AVX512F__)
-    else if constexpr (Count == 16) {
-        return std::bit_cast<vector_of_t<float, Count>>(
-            _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source))));
-    }
+        if constexpr (Count == 16) {
+            return std::bit_cast<vector_of_t<float, Count>>(
+                _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source))));
+        }
 #endif
-    else if constexpr (Count == 8) {
-        return std::bit_cast<vector_of_t<float, Count>>(
-            _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))));
-    } else {
-        return std::bit_cast<vector_of_t<float, Count>>(
-            _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source))));
-    }
+        if constexpr (Count == 8) {
+            return std::bit_cast<vector_of_t<float, Count>>(
+                _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))));
+        } else if constexpr (Count == 4) {
+            return std::bit_cast<vector_of_t<float, Count>>(
+                _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source))));
+        }
 #endif
+        return halves_to_floats<Count>(load_16_bits<Count>(source));
+    }
 }
 
 /// The way back, to nearest, ties to even.
 template <std::size_t Count, class S>
 [[gnu::always_inline]] inline void narrow_16_bits(S* target, const vector_of_t<float, Count>& x)
 {
-    if constexpr (std::is_same_v<S, bfloat16>) {
-        const auto bits = round_to_bfloat16<Count>(x);
+    const auto store = [&](const auto& bits) __attribute__((always_inline))
+    {
         std::memcpy(static_cast<void*>(target), &bits, sizeof bits);
+    };
+    if constexpr (std::is_same_v<S, bfloat16>) {
+        store(round_to_bfloat16<Count>(x));
+        return;
     }
 #if defined(__F16C__)
 #if defined(__AVX512F__)
-    else if constexpr (Count == 16) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(target),
-                            _mm512_cvtps_ph(std::bit_cast<__m512>(x), _MM_FROUND_TO_NEAREST_INT));
+    if constexpr (Count == 16) {
+        store(_mm512_cvtps_ph(std::bit_cast<__m512>(x), _MM_FROUND_TO_NEAREST_INT));
+        return;
     }
 #endif
-    else if constexpr (Count == 8) {
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(target),
-                         _mm256_cvtps_ph(std::bit_cast<__m256>(x), _MM_FROUND_TO_NEAREST_INT));
-    } else {
+    if constexpr (Count == 8) {
+        store(_mm256_cvtps_ph(std::bit_cast<__m256>(x), _MM_FROUND_TO_NEAREST_INT));
+        return;
+    } else if constexpr (Count == 4) {
         _mm_storel_epi64(reinterpret_cast<__m128i*>(target),
                          _mm_cvtps_ph(std::bit_cast<__m128>(x), _MM_FROUND_TO_NEAREST_INT));
+        return;
     }
 #endif
+    store(lower_halves<Count>(floats_to_halves<Count>(x)));
 }
 
-#if defined(__AVX__)
 template <std::size_t Count>
 [[gnu::always_inline]] inline vector_of_t<double, Count> widen_floats(const vector_of_t<float, Count>& x)
 {
@@ -278,9 +233,12 @@ template <std::size_t Count>
         return std::bit_cast<doubles>(_mm512_cvtps_pd(std::bit_cast<__m256>(x)));
     }
 #endif
+#if defined(__AVX__)
     if constexpr (Count == 4) {
         return std::bit_cast<doubles>(_mm256_cvtps_pd(std::bit_cast<__m128>(x)));
     }
+#endif
+    return __builtin_convertvector(x, doubles);
 }
 
 template <std::size_t Count>
@@ -292,67 +250,85 @@ template <std::size_t Count>
         return std::bit_cast<floats>(_mm512_cvtpd_ps(std::bit_cast<__m512d>(x)));
     }
 #endif
+#if defined(__AVX__)
     if constexpr (Count == 4) {
         return std::bit_cast<floats>(_mm256_cvtpd_ps(std::bit_cast<__m256d>(x)));
     }
-}
 #endif
+    return __builtin_convertvector(x, floats);
+}
 
-/// A vector of another element type from memory, lane by lane where the machine has no instruction for it.
+/// A float for each lane of a vector of doubles, from memory of another type. Of halves four are converted at once.
+template <std::size_t Count, class S>
+[[gnu::always_inline]] inline vector_of_t<float, Count> load_floats(const S* source)
+{
+    if constexpr (!is_narrow<S>) {
+        vector_of_t<float, Count> floats;
+        std::memcpy(&floats, source, sizeof floats);
+        return floats;
+    } else if constexpr (Count >= 4) {
+        return widen_16_bits<Count>(source);
+    } else if constexpr (std::is_same_v<S, bfloat16>) {
+        const vector_of_t<float, Count> two{to_arithmetic<float>(source[0]), to_arithmetic<float>(source[1])};
+        return two;
+    } else {
+        std::uint32_t both;
+        std::memcpy(&both, static_cast<const void*>(source), sizeof both);
+        const auto padded = std::bit_cast<std::array<S, 4>>(std::uint64_t{both}); // in a register
+        const auto four = widen_16_bits<4>(padded.data());
+        const vector_of_t<float, Count> two{four[0], four[1]};
+        return two;
+    }
+}
+
+/// The way back.
+template <std::size_t Count, class S>
+[[gnu::always_inline]] inline void store_floats(S* target, const vector_of_t<float, Count>& x)
+{
+    if constexpr (!is_narrow<S>) {
+        std::memcpy(target, &x, sizeof x);
+    } else if constexpr (Count >= 4) {
+        narrow_16_bits<Count>(target, x);
+    } else if constexpr (std::is_same_v<S, bfloat16>) {
+        for (std::size_t i = 0; i < Count; ++i) {
+            target[i] = to_storage<S>(x[i]);
+        }
+    } else {
+        std::array<S, 4> padded;
+        narrow_16_bits<4>(padded.data(), vector_of_t<float, 4>{x[0], x[1], 0, 0});
+        std::copy_n(padded.data(), Count, target);
+    }
+}
+
+/// A vector from memory of another element type, no wider than its own.
 template <class Batch, class S>
 [[gnu::always_inline]] inline Batch widen(const S* source)
 {
     using T = typename Batch::value_type;
     constexpr std::size_t count = Batch::size;
-    if constexpr (converts_vectors<S, count> && std::is_same_v<T, float>) {
+    if constexpr (std::is_same_v<S, T>) {
+        return Batch::load_unaligned(source);
+    } else if constexpr (std::is_same_v<T, double>) {
+        return std::bit_cast<Batch>(widen_floats<count>(load_floats<count>(source)));
+    } else {
         return std::bit_cast<Batch>(widen_16_bits<count>(source));
     }
-#if defined(__AVX__)
-    if constexpr (converts_vectors<S, count> && std::is_same_v<T, double>) {
-        return std::bit_cast<Batch>(widen_floats<count>(widen_16_bits<count>(source)));
-    }
-    if constexpr (std::is_same_v<S, float> && std::is_same_v<T, double>) {
-        vector_of_t<float, count> floats;
-        std::memcpy(&floats, source, sizeof floats);
-        return std::bit_cast<Batch>(widen_floats<count>(floats));
-    }
-#endif
-    alignas(Batch::arch_type::alignment()) std::array<T, count> values;
-    for (std::size_t i = 0; i < count; ++i) {
-        values[i] = to_arithmetic<T>(source[i]);
-    }
-    return Batch::load_aligned(values.data());
 }
 
-/// A vector rounded to another element type, to memory; from double to 16 bits by way of float.
+/// A vector rounded to another element type, no wider than its own, to memory; from double to 16 bits by way of float.
 template <class S, class Batch>
 [[gnu::always_inline]] inline void narrow(S* target, const Batch& x)
 {
     using T = typename Batch::value_type;
     constexpr std::size_t count = Batch::size;
-    if constexpr (converts_vectors<S, count> && std::is_same_v<T, float>) {
-        narrow_16_bits<count>(target, std::bit_cast<vector_of_t<float, count>>(x));
-        return;
+    const auto vector = std::bit_cast<vector_of_t<T, count>>(x);
+    if constexpr (std::is_same_v<S, T>) {
+        x.store_unaligned(target);
+    } else if constexpr (std::is_same_v<T, double>) {
+        store_floats<count>(target, narrow_doubles<count>(vector));
+    } else {
+        narrow_16_bits<count>(target, vector);
     }
-#if defined(__AVX__)
-    if constexpr (converts_vectors<S, count> && std::is_same_v<T, double>) {
-        narrow_16_bits<count>(target, narrow_doubles<count>(std::bit_cast<vector_of_t<double, count>>(x)));
-        return;
-    }
-    if constexpr (std::is_same_v<S, float> && std::is_same_v<T, double>) {
-        const auto floats = narrow_doubles<count>(std::bit_cast<vector_of_t<double, count>>(x));
-        std::memcpy(target, &floats, sizeof floats);
-        return;
-    }
-#endif
-    alignas(Batch::arch_type::alignment()) std::array<T, count> values;
-    x.store_aligned(values.data());
-    std::array<S, count> rounded;
-    for (std::size_t i = 0; i < count; ++i) {
-        rounded[i] = to_storage<S>(values[i]);
-    }
-    asm("" : "+m"(rounded)); // g++ 12 would take what is widened again for x itself
-    std::memcpy(static_cast<void*>(target), rounded.data(), sizeof rounded);
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

@@ -57,15 +57,16 @@ template <class B>
     using T = typename B::value_type;
     using I = std::decay_t<decltype(as_bits(score))>;
     const I infinite(exponent_mask<T>);
-    const auto is_infinite = [&](const I& bits) __attribute__((always_inline))
+    // Infinite or NaN.
+    const auto is_special = [&](const I& bits) __attribute__((always_inline))
     {
         return (bits & infinite) == infinite;
     };
     const I bias_bits = as_bits(bias);
     const I sum = as_bits(barrier(B(score + bias)));
     // The bits before infinity's are those of the largest number.
-    const I bounded = select_bits(is_infinite(sum), I(sum - I(1)), sum);
-    const I result = select_bits(is_infinite(bias_bits) | is_infinite(as_bits(score)), sum, bounded);
+    const I bounded = select_bits(is_special(sum), I(sum - I(1)), sum);
+    const I result = select_bits(is_special(bias_bits) | is_special(as_bits(score)), sum, bounded);
     const I excluded(negative_infinity_bits<T>);
     return from_bits<T>(select_bits(bias_bits == excluded, excluded, result));
 }

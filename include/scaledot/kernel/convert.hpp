@@ -163,9 +163,9 @@ template <std::size_t Count>
     return lower_halves<Count>(result);
 }
 
-/// A storage type of 16 bits.
+/// Half or bfloat16.
 template <class S>
-inline constexpr bool is_narrow = std::is_same_v<S, bfloat16> || std::is_same_v<S, xtl::half_float>;
+inline constexpr bool has_16_bits = std::is_same_v<S, bfloat16> || std::is_same_v<S, xtl::half_float>;
 
 /// Floats from such a type.
 template <std::size_t Count, class S>
@@ -262,7 +262,7 @@ template <std::size_t Count>
 template <std::size_t Count, class S>
 [[gnu::always_inline]] inline vector_of_t<float, Count> load_floats(const S* source)
 {
-    if constexpr (!is_narrow<S>) {
+    if constexpr (!has_16_bits<S>) {
         vector_of_t<float, Count> floats;
         std::memcpy(&floats, source, sizeof floats);
         return floats;
@@ -285,7 +285,7 @@ template <std::size_t Count, class S>
 template <std::size_t Count, class S>
 [[gnu::always_inline]] inline void store_floats(S* target, const vector_of_t<float, Count>& x)
 {
-    if constexpr (!is_narrow<S>) {
+    if constexpr (!has_16_bits<S>) {
         std::memcpy(target, &x, sizeof x);
     } else if constexpr (Count >= 4) {
         narrow_16_bits<Count>(target, x);

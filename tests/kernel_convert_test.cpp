@@ -136,6 +136,32 @@ TEST_CASE_TEMPLATE("narrow: a vector is written as one number at a time would be
     check(float{});
 }
 
+TEST_CASE_TEMPLATE("widen, narrow: element types that are not ours, or wider than the vector's, number by number", T,
+                   float, double)
+{
+    using V = batch<sd::native_architecture, T>;
+    const auto check = [&]<class S>(S) {
+        std::array<S, V::size> numbers;
+        for (std::size_t lane = 0; lane < V::size; ++lane) {
+            numbers[lane] = static_cast<S>(7 * lane + 1);
+        }
+        std::array<T, V::size> values;
+        widen<V>(numbers.data()).store_unaligned(values.data());
+        for (std::size_t lane = 0; lane < V::size; ++lane) {
+            CHECK(values[lane] == static_cast<T>(7 * lane + 1));
+        }
+    };
+    check(std::int8_t{});
+    check(std::int32_t{});
+    check(std::int64_t{});
+    check(double{});
+    std::array<double, V::size> wide;
+    narrow(wide.data(), V(T(0.1)));
+    for (const double x : wide) {
+        CHECK(x == static_cast<double>(T(0.1)));
+    }
+}
+
 namespace {
 
 /// x as a half by distances: the nearer of its neighbours among all halves, the even one halfway between.

@@ -255,13 +255,16 @@ template <std::size_t Count>
         return std::bit_cast<floats>(_mm256_cvtpd_ps(std::bit_cast<__m256d>(x)));
     }
 #endif
-    return __builtin_convertvector(x, floats);
+    floats result = __builtin_convertvector(x, floats);
+    asm("" : "+m"(result)); // g++ 12 would take what is widened again for x itself
+    return result;
 }
 
-/// A float for each lane of a vector of doubles, from memory of another type. Of halves four are converted at once.
+/// A float for each lane of a vector of doubles, from memory of float or 16 bits. Of halves four are converted at once.
 template <std::size_t Count, class S>
 [[gnu::always_inline]] inline vector_of_t<float, Count> load_floats(const S* source)
 {
+    static_assert(has_16_bits<S> || std::is_same_v<S, float>);
     if constexpr (!has_16_bits<S>) {
         vector_of_t<float, Count> floats;
         std::memcpy(&floats, source, sizeof floats);
@@ -285,6 +288,7 @@ template <std::size_t Count, class S>
 template <std::size_t Count, class S>
 [[gnu::always_inline]] inline void store_floats(S* target, const vector_of_t<float, Count>& x)
 {
+    static_assert(has_16_bits<S> || std::is_same_v<S, float>);
     if constexpr (!has_16_bits<S>) {
         std::memcpy(target, &x, sizeof x);
     } else if constexpr (Count >= 4) {
@@ -300,34 +304,41 @@ template <std::size_t Count, class S>
     }
 }
 
-/// A vector from memory of another element type, no wider than its own.
+/// A vector from memory of another element type, number by number where it is not one of ours or the wider one.
 template <class Batch, class S>
 [[gnu::always_inline]] inline Batch widen(const S* source)
 {
     using T = typename Batch::value_type;
     constexpr std::size_t count = Batch::size;
-    if constexpr (std::is_same_v<S, T>) {
-        return Batch::load_unaligned(source);
-    } else if constexpr (std::is_same_v<T, double>) {
+    if constexpr (std::is_same_v<T, float> && has_16_bits<S>) {
+        return std::bit_cast<Batch>(widen_16_bits<count>(source));
+    } else if constexpr (std::is_same_v<T, double> && (has_16_bits<S> || std::is_same_v<S, float>)) {
         return std::bit_cast<Batch>(widen_floats<count>(load_floats<count>(source)));
     } else {
-        return std::bit_cast<Batch>(widen_16_bits<count>(source));
+        alignas(Batch::arch_type::alignment()) std::array<T, count> values;
+        for (std::size_t i = 0; i < count; ++i) {
+            values[i] = to_arithmetic<T>(source[i]);
+        }
+        return Batch::load_aligned(values.data());
     }
 }
 
-/// A vector rounded to another element type, no wider than its own, to memory; from double to 16 bits by way of float.
+/// A vector rounded to another element type, to memory; from double to 16 bits by way of float.
 template <class S, class Batch>
 [[gnu::always_inline]] inline void narrow(S* target, const Batch& x)
 {
     using T = typename Batch::value_type;
     constexpr std::size_t count = Batch::size;
-    const auto vector = std::bit_cast<vector_of_t<T, count>>(x);
-    if constexpr (std::is_same_v<S, T>) {
-        x.store_unaligned(target);
-    } else if constexpr (std::is_same_v<T, double>) {
-        store_floats<count>(target, narrow_doubles<count>(vector));
+    if constexpr (std::is_same_v<T, float> && has_16_bits<S>) {
+        narrow_16_bits<count>(target, std::bit_cast<vector_of_t<T, count>>(x));
+    } else if constexpr (std::is_same_v<T, double> && (has_16_bits<S> || std::is_same_v<S, float>)) {
+        store_floats<count>(target, narrow_doubles<count>(std::bit_cast<vector_of_t<T, count>>(x)));
     } else {
-        narrow_16_bits<count>(target, vector);
+        alignas(Batch::arch_type::alignment()) std::array<T, count> values;
+        x.store_aligned(values.data());
+        for (std::size_t i = 0; i < count; ++i) {
+            target[i] = to_storage<S>(values[i]);
+        }
     }
 }
 

@@ -17,15 +17,6 @@ using arch = sd::native_architecture;
 using F = batch<arch, float>;
 using pairs = bfloat16_pairs<arch>;
 
-namespace {
-
-std::uint16_t bits_of_bfloat16(sd::bfloat16 x)
-{
-    return std::bit_cast<std::uint16_t>(x);
-}
-
-} // namespace
-
 TEST_CASE("bfloat16_pairs: numbers at even and at odd places, and back, rounded to nearest, ties to even")
 {
     std::vector<std::uint32_t> bits{0, 0x80000000u, 1, 0x7f7fffffu, 0xff7fffffu, 0x7f7f7fffu, 0x7f800000u, 0xff800000u};
@@ -52,14 +43,14 @@ TEST_CASE("bfloat16_pairs: numbers at even and at odd places, and back, rounded 
         std::array<sd::bfloat16, pairs::size> rounded;
         pairs(F::load_aligned(even.data()), F::load_aligned(odd.data())).store(rounded.data());
         for (std::size_t k = 0; k < pairs::size; ++k) {
-            CHECK(bits_of_bfloat16(rounded[k]) == bits_of_bfloat16(sd::bfloat16(std::bit_cast<float>(bits[i + k]))));
+            CHECK(rounded[k].bits() == sd::bfloat16(std::bit_cast<float>(bits[i + k])).bits());
         }
         const pairs again(rounded.data());
         again.even().store_aligned(even.data());
         again.odd().store_aligned(odd.data());
         for (std::size_t k = 0; k < F::size; ++k) {
-            CHECK(std::bit_cast<std::uint32_t>(even[k]) == std::uint32_t{bits_of_bfloat16(rounded[2 * k])} << 16);
-            CHECK(std::bit_cast<std::uint32_t>(odd[k]) == std::uint32_t{bits_of_bfloat16(rounded[2 * k + 1])} << 16);
+            CHECK(std::bit_cast<std::uint32_t>(even[k]) == std::uint32_t{rounded[2 * k].bits()} << 16);
+            CHECK(std::bit_cast<std::uint32_t>(odd[k]) == std::uint32_t{rounded[2 * k + 1].bits()} << 16);
         }
     }
 }
@@ -70,7 +61,7 @@ TEST_CASE("bfloat16_pairs: NaN that arithmetic makes stays NaN")
     std::array<sd::bfloat16, pairs::size> rounded;
     pairs(nan, negated(nan)).store(rounded.data());
     for (const sd::bfloat16 x : rounded) {
-        CHECK((bits_of_bfloat16(x) & 0x7fff) == 0x7fc0);
+        CHECK((x.bits() & 0x7fff) == 0x7fc0);
     }
 }
 

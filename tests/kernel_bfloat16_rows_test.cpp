@@ -25,11 +25,6 @@ using pairs = bfloat16_pairs<arch>;
 
 namespace {
 
-std::uint16_t bits_of_bfloat16(sd::bfloat16 x)
-{
-    return std::bit_cast<std::uint16_t>(x);
-}
-
 /// parameter as pairs, and room behind for no more than whole pairs of vectors.
 template <class P>
 std::unique_ptr<float[], void (*)(float*)> ordered(const std::vector<P>& parameter)
@@ -104,7 +99,7 @@ TEST_CASE("bfloat16_output: the bits of row_output at every length, in place or 
                                                                               count, n, 1)
                     .finish();
                 for (std::size_t i = 0; i < count; ++i) {
-                    CHECK(bits_of_bfloat16(to[i]) == bits_of_bfloat16(expected[i]));
+                    CHECK(to[i].bits() == expected[i].bits());
                 }
             };
             write(y.get(), x.get());

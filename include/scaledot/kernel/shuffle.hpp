@@ -198,8 +198,7 @@ template <class S, class A>
     if constexpr (std::is_same_v<S, bfloat16>) {
         return std::bit_cast<B>(upper ? bits & 0xffff0000u : bits << 16);
     } else {
-        const auto narrow =
-            __builtin_convertvector(upper ? bits >> 16 : bits & 0xffffu, vector_of_t<std::uint16_t, B::size>);
+        const auto narrow = lower_halves<B::size>(upper ? bits >> 16 : bits & 0xffffu);
         std::array<S, B::size> halves;
         std::memcpy(static_cast<void*>(halves.data()), &narrow, sizeof halves);
         return widen<B>(halves.data());

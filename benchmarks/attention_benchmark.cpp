@@ -101,6 +101,52 @@ public:
     }
 };
 
+/// Options that make a row's scores work, but change its result by less than the tolerance: what they cost.
+struct option_data {
+    explicit option_data(const attention_shape& s)
+        : all_seen(xt::ones<bool>({s.queries, s.keys})), nothing_added(xt::zeros<float>({s.queries, s.keys})),
+          far_sinks(s.heads, -1000.0f)
+    {
+    }
+    xt::xtensor<bool, 2> all_seen;
+    xt::xtensor<float, 2> nothing_added;
+    std::vector<float> far_sinks;
+};
+
+using set_option = void (*)(sd::attention_options&, const option_data&);
+
+template <set_option Set>
+class prepared_with_option final : public prepared_scaledot<float, float> {
+public:
+    explicit prepared_with_option(const attention_problem& problem) : prepared_scaledot(problem), data_(problem.shape)
+    {
+        Set(options_, data_);
+    }
+
+private:
+    option_data data_;
+};
+
+void set_bool_mask(sd::attention_options& options, const option_data& data)
+{
+    options.mask = data.all_seen;
+}
+
+void set_float_mask(sd::attention_options& options, const option_data& data)
+{
+    options.mask = data.nothing_added;
+}
+
+void set_softcap(sd::attention_options& options, const option_data&)
+{
+    options.softcap = 1000;
+}
+
+void set_sinks(sd::attention_options& options, const option_data& data)
+{
+    options.sinks = data.far_sinks;
+}
+
 template <class Prepared>
 class ours final : public contender {
 public:
@@ -296,14 +342,15 @@ bool decodes(const attention_shape& s)
     return s.queries == 1;
 }
 
-/// The shapes on which other element types, and diagnostics, are measured too.
+/// The shapes on which other element types are measured too.
 bool is_typed_prefill(const attention_shape& s)
 {
     const bool equal_heads = s.batch == 1 && s.heads == 12 && s.key_heads == 12;
     return equal_heads && !s.causal && ((s.queries == 1024 && s.size == 64) || (s.queries == 4096 && s.size == 128));
 }
 
-bool is_diagnosed(const attention_shape& s)
+/// The shapes on which diagnostics and options are measured too.
+bool is_compared(const attention_shape& s)
 {
     return s.batch == 1 && s.heads == 12 && s.queries == 1024 && s.size == 64;
 }
@@ -336,7 +383,13 @@ std::vector<case_to_measure> all_cases()
     const auto everywhere = [](const attention_shape&) { return true; };
     // Tolerances of the narrow types: their inputs and outputs are rounded to 11 and 8 bits.
     add("float", add_ours<prepared_scaledot<float, float>>("scaledot", 0), peak_flops<float>, everywhere);
-    add("float", add_ours<prepared_diagnosis>("scaledot_diagnostics", 0), peak_flops<float>, is_diagnosed);
+    add("float", add_ours<prepared_diagnosis>("scaledot_diagnostics", 0), peak_flops<float>, is_compared);
+    add("float", add_ours<prepared_with_option<set_bool_mask>>("scaledot_bool_mask", 1e-3), peak_flops<float>,
+        is_compared);
+    add("float", add_ours<prepared_with_option<set_float_mask>>("scaledot_float_mask", 1e-3), peak_flops<float>,
+        is_compared);
+    add("float", add_ours<prepared_with_option<set_softcap>>("scaledot_softcap", 1e-3), peak_flops<float>, is_compared);
+    add("float", add_ours<prepared_with_option<set_sinks>>("scaledot_sinks", 1e-3), peak_flops<float>, is_compared);
     add("double", add_ours<prepared_scaledot<double, double>>("scaledot", 1e-5), peak_flops<double>, is_typed_prefill);
     add("half", add_ours<prepared_scaledot<half, half>>("scaledot", 1e-2), peak_flops<float>, is_typed_prefill);
     add("bfloat16", add_ours<prepared_scaledot<bfloat16, bfloat16>>("scaledot", 1e-1), peak_flops<float>,

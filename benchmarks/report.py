@@ -13,8 +13,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OURS = "scaledot"
-# Also ours, or not the same work: no rival.
-NO_RIVALS = {OURS, "scaledot_diagnostics"}
+# Ours with more to do, scaledot_<what>: no rivals.
+OURS_WITH = OURS + "_"
 # Ours first, then the rivals, told apart also by those who see fewer colours.
 COLORS = ["#c00000", "#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aaaaaa"]
 
@@ -107,7 +107,8 @@ def ratios(contenders, rivals):
 
 
 def rivals_of(cases):
-    return sorted({who for contenders in cases.values() for who in contenders} - NO_RIVALS)
+    everyone = {who for contenders in cases.values() for who in contenders}
+    return sorted(who for who in everyone if who != OURS and not who.startswith(OURS_WITH))
 
 
 def prefill_table(cases, rivals):
@@ -149,7 +150,7 @@ def types_table(cases):
 
 
 def comparisons(cases):
-    """Causal against full, diagnostics against attention alone."""
+    """Causal against full, diagnostics and options against attention alone."""
     lines = []
     for case, contenders in cases.items():
         full = cases.get(case._replace(causal=False), {})
@@ -157,9 +158,11 @@ def comparisons(cases):
             share = contenders[OURS].seconds / full[OURS].seconds
             lines.append(f"- {shape_text(case)}: {share:.2f} of the full matrix's time")
     for case, contenders in cases.items():
-        if OURS in contenders and "scaledot_diagnostics" in contenders:
-            more = contenders["scaledot_diagnostics"].seconds / contenders[OURS].seconds - 1
-            lines.append(f"- {shape_text(case)} with diagnostics: {more * 100:+.0f} % time")
+        for who, measured in contenders.items():
+            if OURS in contenders and who.startswith(OURS_WITH):
+                what = who.removeprefix(OURS_WITH).replace("_", " ")
+                more = measured.seconds / contenders[OURS].seconds - 1
+                lines.append(f"- {shape_text(case)} with {what}: {more * 100:+.0f} % time")
     return lines
 
 
@@ -298,7 +301,7 @@ def sections(context, cases, errors, rows, options):
             (f"Prefill, float, {threads}: time of each rival / our time", prefill_table(cases, rivals)),
             (f"Decoding, float, {threads}: time of each rival / our time", decode_table(cases, rivals)),
             (f"Other element types, {threads}", types_table(cases)),
-            (f"Causal against full, and diagnostics, {threads}", comparisons(cases)),
+            (f"Causal, diagnostics and options, {threads}", comparisons(cases)),
             (f"Where we lose, {threads}", losses(cases, rivals)),
             (f"Failed, {threads}", [f"- `{name}`: {error}" for name, error in errors.items()]),
         ]

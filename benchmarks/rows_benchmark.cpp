@@ -7,7 +7,8 @@
 // --threads N (default 1) holds all of them to N threads; --cpu-time counts the one thread's own seconds, for a machine
 // with other work to do; --off-line N lets arrays begin N bytes after a cache line (0), as those of an ordinary
 // allocator do, but Python's; --deviation N is the inputs' standard deviation (1; logits of a trained model have more,
-// and one of them may outweigh the others); everything else is Google Benchmark's.
+// and one of them may outweigh the others), --mean N their mean (0; far from 0 sums cancel); everything else is Google
+// Benchmark's.
 #include <scaledot/scaledot.hpp>
 
 #include "peers/row_peer.hpp"
@@ -169,18 +170,27 @@ int& deviation()
     return value;
 }
 
-/// Largest difference that counts as the same; results are below 16 times the inputs' deviation in magnitude.
+/// The inputs' mean.
+int& mean()
+{
+    static int value = 0;
+    return value;
+}
+
+/// Largest difference that counts as the same; results are below 16 times the inputs' deviation, and their mean, in
+/// magnitude.
 double tolerance(row_type type)
 {
-    return deviation() * (type == row_type::float64 ? 1e-8 : type == row_type::float32 ? 1e-4 : 0.13);
+    return (deviation() + mean() / 16.0) * (type == row_type::float64 ? 1e-8 : type == row_type::float32 ? 1e-4 : 0.13);
 }
 
 /// Normally distributed inputs of one case, and our result for them, which is checked against the textbook.
 class problem_data {
 public:
     explicit problem_data(const row_case& what)
-        : what_(what), x_(normal(what.rows * what.columns, 0, static_cast<float>(deviation()))),
-          gamma_(normal(what.columns, 1, 1)), beta_(normal(what.columns, 2, 1))
+        : what_(what),
+          x_(normal(what.rows * what.columns, 0, static_cast<float>(mean()), static_cast<float>(deviation()))),
+          gamma_(normal(what.columns, 1, 0, 1)), beta_(normal(what.columns, 2, 0, 1))
     {
     }
 
@@ -220,7 +230,7 @@ private:
     }
 
     /// From a million numbers over and over: large arrays are made anew whenever another case was measured between.
-    std::vector<float> normal(std::size_t count, std::size_t first, float standard_deviation) const
+    std::vector<float> normal(std::size_t count, std::size_t first, float centre, float standard_deviation) const
     {
         static const std::vector<float> numbers = [] {
             std::vector<float> some(1'000'003);
@@ -232,7 +242,7 @@ private:
         std::vector<float> x(count);
         std::size_t at = first;
         for (float& value : x) {
-            const float number = standard_deviation * numbers[at];
+            const float number = centre + standard_deviation * numbers[at];
             value = what_.type == row_type::bfloat16 ? static_cast<float>(sd::bfloat16(number)) : number;
             at = at + 1 == numbers.size() ? 0 : at + 1;
         }
@@ -330,6 +340,7 @@ int main(int argc, char** argv)
     }
     bytes_off_line() = static_cast<std::size_t>(off_line);
     deviation() = take_number(argc, argv, "--deviation", 1, 1);
+    mean() = take_number(argc, argv, "--mean", 0, 0);
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
         return 2;
@@ -356,6 +367,7 @@ int main(int argc, char** argv)
     benchmark::AddCustomContext("threads", std::to_string(threads));
     benchmark::AddCustomContext("bytes off a cache line", std::to_string(off_line));
     benchmark::AddCustomContext("standard deviation", std::to_string(deviation()));
+    benchmark::AddCustomContext("mean", std::to_string(mean()));
     benchmark::AddCustomContext("seconds", in_cpu_time() ? "of the thread" : "of the clock");
     benchmark::AddCustomContext("compiler", SCALEDOT_BENCHMARK_COMPILER);
     for (const row_contender* who : everyone) {

@@ -47,33 +47,9 @@ bool is_usual(const std::vector<double>& x, double epsilon = 1e-5)
     return usual;
 }
 
-sd::kernel::pair<double> first_lane(const sd::kernel::pair<vector>& x)
-{
-    return {x.high.data[0], x.low.data[0]};
-}
-
 } // namespace
 
 // What is below asks for sums to twice the precision of double, which take fused multiply-add.
-
-TEST_CASE("mean_of: a quotient to twice the precision of double, exact where it is a double")
-{
-    if (!fused<vector>) {
-        return;
-    }
-    for (std::size_t count = 1; count < 3000; ++count) {
-        const auto n = static_cast<double>(count);
-        const double value = 1 / (n + 0.3);
-        const auto constant = first_lane(mean_of(two_product(vector(value), vector(n)), n));
-        CHECK(constant.high == value);
-        CHECK(constant.low == 0);
-        const auto sum = two_sum(1e6 * value, 3e-13 * n);
-        const auto mean = first_lane(mean_of(sd::kernel::pair<vector>{vector(sum.high), vector(sum.low)}, n));
-        const mpfr_number exact = test_support::value_of(sum) / mpfr_number(n);
-        CHECK(relative_error(mean, exact) <= 0x1p-102);
-        CHECK(error_in_ulp<double>(mean.high, exact, exact) <= 0.5);
-    }
-}
 
 TEST_CASE("rounded_inverse_root: 1 / sqrt(v) rounded once")
 {

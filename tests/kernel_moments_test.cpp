@@ -90,7 +90,37 @@ TEST_CASE("scale_for: a power of two that brings the magnitude to [1, 4), itself
     CHECK(std::isnormal(scale_for(5e-324)));
 }
 
-TEST_CASE("accumulate_sum and divide: the mean to 96 bits, segments add up")
+TEST_CASE("mean_of: exact where it is a double, and what it leaves of a double next to it has 51 bits")
+{
+    const auto check = [](const sd::kernel::pair<double>& sum, double count, const sd::kernel::triple<double>& mean) {
+        const mpfr_number exact = value_of(sum) / mpfr_number(count);
+        CHECK(error_in_ulp<double>(mean.high, exact, exact) <= 0.5000001);
+        const mpfr_number left = exact - mpfr_number(mean.high);
+        CHECK(relative_error({mean.low, 0}, left) <= 0x1p-51);
+        return relative_error({mean.low, mean.lowest}, left);
+    };
+    for (std::size_t i = 2; i < 3000; ++i) {
+        const auto count = static_cast<double>(i);
+        const double value = 1 / (count + 0.3);
+        const auto equal = two_product(value, count);
+        const auto constant = mean_of(equal, count);
+        CHECK(constant.high == value);
+        CHECK(constant.low == 0);
+        CHECK(constant.lowest == 0);
+        const auto any = two_sum(1e6 * value, 3e-13 * count);
+        check(any, count, mean_of(any, count));
+        const auto one_digit_more = fast_two_sum(equal.high, equal.low + (std::nextafter(value, 1.0) - value));
+        CHECK(check(one_digit_more, count, mean_of(one_digit_more, count)) <= 0x1p-101);
+        if (fused<vector>) {
+            const vector high(one_digit_more.high);
+            const auto lanes = mean_of(sd::kernel::pair<vector>{high, vector(one_digit_more.low)}, count);
+            const sd::kernel::triple<double> lane{lanes.high.data[0], lanes.low.data[0], lanes.lowest.data[0]};
+            CHECK(check(one_digit_more, count, lane) <= 0x1p-101);
+        }
+    }
+}
+
+TEST_CASE("accumulate_sum and mean_of: the mean to 96 bits, segments add up")
 {
     for (const std::size_t length : {std::size_t{1}, std::size_t{5}, std::size_t{1000}}) {
         const auto x = gaussian(length, 1e6, 1);
@@ -103,7 +133,8 @@ TEST_CASE("accumulate_sum and divide: the mean to 96 bits, segments add up")
         accumulate_sum<arch, true>(x.data() + length / 3, length - length / 3, 0x1p-20, sum);
         const auto count = static_cast<double>(length);
         const mpfr_number mean = exact * mpfr_number::power_of_two(-20) / mpfr_number(count);
-        CHECK(relative_error(divide(reduce(sum), count), mean) < 0x1p-96);
+        const auto found = mean_of(reduce(sum), count);
+        CHECK(relative_error(sd::kernel::pair<double>{found.high, found.low}, mean) < 0x1p-96);
     }
 }
 
@@ -118,7 +149,8 @@ TEST_CASE("accumulate_squares: deviations from a mean between two doubles, in pa
             c.scale = scale;
             sd::kernel::pair<vector> sum{vector(0), vector(0)};
             accumulate_sum<arch, Pairs>(x.data(), length, scale, sum);
-            c.mean = divide(reduce(sum), static_cast<double>(length));
+            const auto mean = mean_of(reduce(sum), static_cast<double>(length));
+            c.mean = {mean.high, mean.low};
             mpfr_number exact(0);
             for (const S value : x) {
                 const mpfr_number d = mpfr_number(static_cast<double>(value)) * mpfr_number(scale) - value_of(c.mean);

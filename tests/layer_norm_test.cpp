@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -114,6 +115,32 @@ TEST_CASE_TEMPLATE("layer_norm: the error is at most layer_norm_max_ulp at every
                 const auto y = sd::layer_norm(x, gamma, beta, {.epsilon = epsilon});
                 CHECK(worst_error(y, x, gamma, beta, epsilon) <= sd::layer_norm_max_ulp);
             }
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("layer_norm: the bound holds for elements next to the mean, which then ends in digits of 1 / length",
+                   T, float, double)
+{
+    for (const std::size_t length :
+         {std::size_t{3}, std::size_t{9}, std::size_t{31}, std::size_t{100}, std::size_t{127}, std::size_t{769}}) {
+        const xt::xtensor<T, 1> one = xt::ones<T>({length});
+        const xt::xtensor<T, 1> none = xt::zeros<T>({length});
+        for (unsigned seed = 0; seed < 30; ++seed) {
+            CAPTURE(length);
+            CAPTURE(seed);
+            const T digits = static_cast<T>(seed % 3) * std::numeric_limits<T>::epsilon();
+            const xt::xtensor<T, 1> numbers = gaussian<T>(length, 0, 0.1, seed);
+            xt::xtensor<T, 1> equal = one + numbers(0);
+            equal(length / 2) += digits;
+            CHECK(worst_error(sd::layer_norm(equal), equal, one, none, 1e-5) <= sd::layer_norm_max_ulp);
+            xt::xtensor<T, 1> balanced = one; // but for a last digit
+            for (std::size_t i = 2; i + 2 < length; i += 2) {
+                balanced(i) += std::clamp(numbers(i), T(-0.4), T(0.4));
+                balanced(i + 1) -= balanced(i) - 1;
+            }
+            balanced(0) += digits;
+            CHECK(worst_error(sd::layer_norm(balanced), balanced, one, none, 1e-5) <= sd::layer_norm_max_ulp);
         }
     }
 }

@@ -78,7 +78,8 @@ auto layer_norm_with_statistics(const X& x, const G& gamma, const B& beta, const
 ///                 when epsilon is 0 (0 / 0). With epsilon > 0 such a block is beta.
 /// Accuracy        at most layer_norm_max_ulp of max(|y|, |gamma * normalised x|, |beta|) in the output's type,
 ///                 whatever the ratio of mean to standard deviation, without overflow up to the largest finite x
-///                 (tests/layer_norm_test.cpp).
+///                 (tests/layer_norm_test.cpp). Of double, blocks are excepted in which large elements cancel and others
+///                 are 2^30 times smaller: docs/numerics.md#layer_norm says what holds there.
 /// Determinism     bit-identical for any thread count and any position of the block.
 /// Cost            two passes over each block (four once an argument is double), which reads memory once while a block
 ///                 fits the cache. Results of more than half of kernel::cached_bytes (or, on many threads,

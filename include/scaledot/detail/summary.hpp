@@ -99,11 +99,12 @@ moments moments_of(const strided_view<T>& view)
         return {count, kernel::barrier(mean), nan, minimum, maximum};
     }
 
-    centre.mean = kernel::divide(kernel::reduce(sum), static_cast<double>(count));
+    const auto mean = kernel::mean_of(kernel::reduce(sum), static_cast<double>(count));
+    centre.mean = {mean.high, mean.low};
     kernel::pair<V> squares{V(0), V(0)};
     for_each_row(view,
                  [&](const T* row, std::size_t n) { kernel::accumulate_squares<Arch, true>(row, n, centre, squares); });
-    const double variance = kernel::divide(kernel::reduce(squares), static_cast<double>(count)).high;
+    const double variance = kernel::mean_of(kernel::reduce(squares), static_cast<double>(count)).high;
     return {count, centre.mean.high / centre.scale, std::sqrt(variance) / centre.scale, minimum, maximum};
 }
 

@@ -7,6 +7,7 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/double_sums.hpp>
+#include <scaledot/kernel/moments.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/row_sums.hpp>
 #include <scaledot/kernel/simd.hpp>
@@ -30,19 +31,6 @@ struct double_normalizations {
     std::array<std::int64_t, size> rounded; ///< negative: the inverse may not be the exact one rounded once
 };
 
-/// sum / count as a pair, |low| <= ulp(high) / 2; exactly where it is a double.
-template <class V>
-[[gnu::always_inline]] inline pair<V> mean_of(const pair<V>& sum, double count)
-{
-    const V n(count);
-    const V share(1 / count);
-    const V high = barrier(V(sum.high * share));
-    const V rest = barrier(V(barrier(negative_multiply_add(high, n, sum.high)) + sum.low));
-    const V low = barrier(V(rest * share));
-    const V left = barrier(negative_multiply_add(low, n, rest));
-    return fast_two_sum(high, barrier(multiply_add(left, share, low)));
-}
-
 /// 1 / sqrt(v), rounded once: one Newton step from the exact residual 1 - v r^2.
 template <class V>
 [[gnu::always_inline]] inline V rounded_inverse_root(const pair<V>& v)
@@ -63,9 +51,10 @@ template <class Arch, bool Centred>
     using D = batch<Arch, double>;
     using I = batch<Arch, std::int64_t>;
     const auto elements = static_cast<double>(count);
-    pair<D> variance = mean_of(sums.squares, elements);
+    const triple<D> mean_square = mean_of(sums.squares, elements);
+    pair<D> variance{mean_square.high, mean_square.low};
     const D variance_error = variance.high * D(error);
-    pair<D> mean{D(0), D(0)};
+    triple<D> mean{D(0), D(0), D(0)};
     if constexpr (Centred) {
         mean = mean_of(sums.elements, elements);
         const auto square = two_product(mean.high, mean.high);
@@ -85,7 +74,8 @@ template <class Arch, bool Centred>
     I(as_bits(usual) | ~finite).store_unaligned(result.verdict.data());
     as_bits(D(variance.high - variance_error * D(0x1p66))).store_unaligned(result.rounded.data());
     mean.high.store_unaligned(result.mean.data());
-    D(negated(mean.low) * inverse).store_unaligned(result.offset.data());
+    const D lowest = barrier(D(mean.lowest * inverse));
+    D(negated(multiply_add(mean.low, inverse, lowest))).store_unaligned(result.offset.data());
     inverse.store_unaligned(result.inverse.data());
     return result;
 }

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
@@ -147,15 +148,39 @@ void accumulate_squares(const S* x, std::size_t count, const centre& c, pair<bat
     }
 }
 
-/// sum / count, correctly to about 100 bits, and exactly where it is a double: with -ffast-math a division may be a
-/// product with an inverse, so both quotients are corrected by what they leave.
-inline pair<double> divide(const pair<double>& sum, double count)
+/// high + low + lowest, each no more than half an ulp of the one before and next to nothing.
+template <class V>
+struct triple {
+    V high;
+    V low;
+    V lowest;
+};
+
+/// c - a * b, rounded once; of vectors only where the machine has an instruction for it.
+template <class V>
+[[gnu::always_inline]] inline V rest_of(const V& c, const V& a, const V& b)
 {
-    const double high = barrier(sum.high / count);
-    const double rest = barrier(barrier(std::fma(-high, count, sum.high)) + sum.low);
-    const double low = barrier(rest / count);
-    const double left = barrier(std::fma(-low, count, rest));
-    return fast_two_sum(high, barrier(low + barrier(left / count)));
+    if constexpr (std::is_floating_point_v<V>) {
+        return barrier(std::fma(-a, b, c));
+    } else {
+        return barrier(negative_multiply_add(a, b, c));
+    }
+}
+
+/// sum / count to about 150 bits, of which low has its own 53: what a mean leaves of an element next to it is made of
+/// these. Where it is a double, low and lowest are 0. Products with 1 / count, corrected by what they leave: with
+/// -ffast-math that is what becomes of divisions.
+template <class V>
+[[gnu::always_inline]] inline triple<V> mean_of(const pair<V>& sum, double count)
+{
+    const V n(count);
+    const V share(1 / count);
+    const V rough = barrier(V(sum.high * share));
+    const V more = barrier(V(rest_of(sum.high, rough, n) + sum.low));
+    const V high = barrier(V(rough + barrier(V(more * share))));
+    const V left = barrier(V(rest_of(sum.high, high, n) + sum.low));
+    const V low = barrier(V(left * share));
+    return {high, low, barrier(V(rest_of(left, low, n) * share))};
 }
 
 /// 1 / sqrt(v) to about 100 bits: one Newton step from the exact residual 1 - v r^2. Infinite for v = 0.

@@ -26,6 +26,7 @@ namespace scaledot::inline SCALEDOT_BUILD::kernel {
 /// with inverse = 1 / sqrt(mean square deviation + epsilon * scale^2).
 struct normalization {
     kernel::centre centre;
+    double mean_rest = 0; ///< of the mean, below both numbers of the pair
     pair<double> inverse{1, 0};
     double unscaled_inverse = 1;
     double unscaled_mean = 0;
@@ -57,9 +58,10 @@ inline double reach_of(const extremes<double>& range, const centre& c)
 /// sake of epsilon: the mean itself stays, where beside epsilon all elements vanish.
 inline void set_mean(normalization& n, const pair<double>& sum, double count, double sum_scale)
 {
-    const pair<double> mean = divide(sum, count);
+    const triple<double> mean = mean_of(sum, count);
     const double factor = n.centre.scale / sum_scale;
     n.centre.mean = {mean.high * factor, mean.low * factor};
+    n.mean_rest = mean.lowest * factor;
     n.unscaled_mean = mean.high / sum_scale;
 }
 
@@ -73,7 +75,7 @@ inline bool is_spoilt(const pair<double>& sum)
 inline normalization spoilt_normalization()
 {
     const double nan = barrier(quiet_nan<double>());
-    return {{1, {nan, nan}}, {nan, nan}, nan, nan};
+    return {{1, {nan, nan}}, nan, {nan, nan}, nan, nan};
 }
 
 /// The sum of all lanes; without pairs there is nothing in the lower parts.
@@ -99,7 +101,7 @@ template <bool Pairs>
 void set_inverse(normalization& n, const pair<double>& squares, double count, double epsilon)
 {
     if constexpr (Pairs) {
-        const pair<double> variance = divide(squares, count);
+        const triple<double> variance = mean_of(squares, count);
         const auto sum = two_sum(variance.high, barrier(barrier(epsilon * n.centre.scale) * n.centre.scale));
         n.inverse = inverse_root(fast_two_sum(sum.high, barrier(sum.low + variance.low)));
         n.unscaled_inverse = n.inverse.high * n.centre.scale;
@@ -114,6 +116,14 @@ void set_inverse(normalization& n, const pair<double>& squares, double count, do
     }
 }
 
+/// -(the mean's lower parts) * inverse, rounded once: all there is of an element that is the mean's high part.
+inline double offset_of_mean(const normalization& n)
+{
+    const double low = -n.centre.mean.low;
+    const double least = barrier(std::fma(low, n.inverse.low, barrier(-n.mean_rest * n.inverse.high)));
+    return barrier(std::fma(low, n.inverse.high, least));
+}
+
 /// The element type of a gamma or beta that is not there.
 struct absent {};
 
@@ -126,7 +136,7 @@ void normalize(O* y, const S* x, const G* gamma, const B* beta, std::size_t coun
     const V minus_mean(-n.centre.mean.high);
     const V inverse(n.inverse.high);
     const V inverse_low(n.inverse.low);
-    const V offset(barrier(-(n.centre.mean.low * n.inverse.high))); // of the mean's low part
+    const V offset(offset_of_mean(n));
     std::size_t i = 0;
     const auto result = [&](auto&& load) __attribute__((always_inline))
     {

@@ -7,6 +7,7 @@
 #define SCALEDOT_KERNEL_NORM_ROWS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/moments.hpp>
 #include <scaledot/kernel/norm.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/partial_vectors.hpp>
@@ -113,11 +114,9 @@ template <class Arch, class S, bool Centred, join_kind Join>
         constexpr bool paired = Join == join_kind::paired;
         const double chain = paired ? elements / static_cast<double>(4 * D::size) + 1 : elements;
         const D& chain_squares = paired ? sums.largest_squares : sums.squares;
-        const pair<D>& sum = sums.sum;
-        const D high = barrier(D((sum.high + sum.low) * share));
-        const D rest = barrier(D(multiply_add(D(-high), D(elements), sum.high) + sum.low));
-        mean = {high, rest * share};
-        variance = multiply_add(D(-high), high, mean_square);
+        const triple<D> parts = mean_of(sums.sum, elements);
+        mean = {parts.high, parts.low};
+        variance = multiply_add(D(-mean.high), mean.high, mean_square);
         const D grid = magnitude * D(std::uint64_t{1} << (std::numeric_limits<double>::digits - significant_bits<S>));
         usual = smaller(usual, D(grid * grid - D(chain * 1.001) * chain_squares));
         usual = smaller(usual, D(variance - mean_square * D((elements + 512) * 0x1p-21)));
@@ -136,7 +135,7 @@ template <class Arch, class S, bool Centred, join_kind Join>
     I(as_bits(usual) | ~finite).store_unaligned(result.verdict.data());
 
     store_vector<Arch, double>(result.mean.data(), mean.high);
-    const D lost = (mean.high - load_vector<Arch, double>(result.mean.data())) + mean.low;
+    const D lost = barrier(D(mean.high - load_vector<Arch, double>(result.mean.data()))) + mean.low;
     store_vector<Arch, double>(result.offset.data(), D(-lost * inverse));
     store_vector<Arch, double>(result.inverse.data(), inverse);
     D(mean.high + mean.low).store_unaligned(result.exact_mean.data());

@@ -24,9 +24,9 @@ endif()
 # Attention takes longer to compile than the tests that call it, so those built with the same flags share it:
 # tests/support/attention_instances.hpp.
 set(SCALEDOT_ATTENTION_TESTS "^(attention.*|conformance|diagnostics|kv_cache|merge|scores|split_heads)_test$")
-# Most tests run for less long than they would be optimised, two of attention do not. Those of kernels are about what the
+# Most tests run for less long than they would be optimised, four do not. Those of kernels are about what the
 # optimiser makes of them, but the one, which is about what becomes of them without it.
-set(SCALEDOT_OPTIMISED_TESTS "^(kernel_.*|attention|attention_options)_test$")
+set(SCALEDOT_OPTIMISED_TESTS "^(kernel_.*|attention|attention_options|softmax|softmax_driver)_test$")
 set(SCALEDOT_UNOPTIMISED_KERNEL_TESTS "^kernel_step_test$")
 
 function(scaledot_share_attention name)

@@ -3,6 +3,15 @@
 include_guard()
 include(${CMAKE_CURRENT_LIST_DIR}/ScaledotArchitectures.cmake)
 
+if(SCALEDOT_ONLY_RUNNABLE_KERNELS)
+    include(${CMAKE_CURRENT_LIST_DIR}/ScaledotMachine.cmake)
+    foreach(architecture IN LISTS SCALEDOT_DISPATCHED)
+        if(NOT SCALEDOT_RUNS_${architecture})
+            list(REMOVE_ITEM SCALEDOT_DISPATCHED ${architecture})
+        endif()
+    endforeach()
+endif()
+
 add_library(scaledot_dispatch STATIC src/dispatch.cpp)
 if(NOT SCALEDOT_INSTALL_DISPATCH)
     set_target_properties(scaledot_dispatch PROPERTIES EXCLUDE_FROM_ALL TRUE)
@@ -23,6 +32,7 @@ set_source_files_properties(src/kernels/attention.cpp src/kernels/softmax.cpp PR
 # names but that of its kernels are local to it.
 function(scaledot_add_kernels architecture)
     set(name scaledot_kernels_${architecture})
+    target_compile_definitions(scaledot_dispatch PRIVATE SCALEDOT_KERNELS_${architecture})
     add_library(${name} OBJECT EXCLUDE_FROM_ALL src/kernels/attention.cpp src/kernels/scores.cpp src/kernels/table.cpp)
     target_link_libraries(${name} PRIVATE scaledot)
     target_compile_definitions(${name} PRIVATE SCALEDOT_KERNELS_OF=${architecture})

@@ -18,7 +18,7 @@
 namespace scaledot {
 namespace SCALEDOT_COMPILED {
 
-// Defined by src/kernels/table.cpp, compiled once for each.
+// Defined by src/kernels/table.cpp, compiled once for each: SCALEDOT_KERNELS_<name> says which.
 #if defined(SCALEDOT_X86_KERNELS)
 extern const kernels sse2, avx2, avx512, avx512_bf16;
 #else
@@ -27,7 +27,7 @@ extern const kernels baseline;
 
 namespace {
 
-#if defined(SCALEDOT_X86_KERNELS)
+#if defined(SCALEDOT_KERNELS_avx512_bf16)
 /// A feature that __builtin_cpu_supports does not know in every compiler.
 bool has_avx512_fp16()
 {
@@ -39,7 +39,7 @@ bool has_avx512_fp16()
 /// avx512_bf16 multiplies pairs of bfloat16, which is nothing to softmax and norms: it has none of its own.
 kernels completed(kernels picked)
 {
-#if defined(SCALEDOT_X86_KERNELS)
+#if defined(SCALEDOT_KERNELS_avx512_bf16)
     if (picked.softmax == nullptr) {
         picked.softmax = avx512.softmax;
         picked.norm = avx512.norm;
@@ -53,6 +53,7 @@ std::vector<const kernels*> runnable_kernels()
 {
 #if defined(SCALEDOT_X86_KERNELS)
     std::vector<const kernels*> result{&sse2};
+#if defined(SCALEDOT_KERNELS_avx2)
     __builtin_cpu_init();
     // Of x86-64-v3, processors with these have the rest, whose names __builtin_cpu_supports does not know everywhere.
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi") ||
@@ -60,18 +61,23 @@ std::vector<const kernels*> runnable_kernels()
         return result;
     }
     result.push_back(&avx2);
+#endif
+#if defined(SCALEDOT_KERNELS_avx512)
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl") ||
         !__builtin_cpu_supports("avx512cd")) {
         return result;
     }
     result.push_back(&avx512);
+#endif
+#if defined(SCALEDOT_KERNELS_avx512_bf16)
     if (__builtin_cpu_supports("avx512bf16")) {
         result.push_back(&avx512_bf16);
         if (has_avx512_fp16()) {
             std::swap(result.back(), result.end()[-2]); // such processors multiply pairs slowly: detail/config.hpp
         }
     }
+#endif
     return result;
 #else
     return {&baseline};

@@ -5,7 +5,6 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/convert.hpp>
-#include <scaledot/kernel/scores.hpp>
 #include <scaledot/kernel/simd.hpp>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 SCALEDOT_KERNELS_BEGIN
@@ -39,6 +39,29 @@ template <class Arch, class T>
     vector_of_t<std::uint8_t, I::size> some;
     std::memcpy(&some, bytes, sizeof some);
     return std::bit_cast<I>(__builtin_convertvector(some, vector_of_t<bits_of<T>, I::size>));
+}
+
+/// A vector of numbers to be added to scores of type T, finite where they are finite.
+template <class Arch, class T, class M>
+[[gnu::always_inline]] inline batch<Arch, T> load_bias(const M* bias)
+{
+    if constexpr (std::is_same_v<T, float> && std::is_same_v<M, double>) {
+        using D = batch<Arch, double>;
+        using I = batch<Arch, std::int64_t>;
+        const I infinite(exponent_mask<double>);
+        const D largest(std::numeric_limits<float>::max());
+        alignas(alignment_of<Arch>) std::array<float, lanes<Arch, float>> floats;
+        for (std::size_t i = 0; i < floats.size(); i += D::size) {
+            const D x = D::load_unaligned(bias + i);
+            const D bounded = larger(smaller(x, largest), negated(largest));
+            const I bits = as_bits(x);
+            const I result = select_bits((bits & infinite) == infinite, bits, as_bits(bounded));
+            store_vector<Arch, double>(floats.data() + i, from_bits<double>(result));
+        }
+        return batch<Arch, float>::load_aligned(floats.data());
+    } else {
+        return load_vector<Arch, T>(bias);
+    }
 }
 
 /// score where kept is not 0, else -inf, whatever it was.
@@ -79,33 +102,23 @@ void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step)
 {
     using B = batch<Arch, T>;
     constexpr std::size_t lanes = B::size;
-    const auto apply = [](T * of_scores, const auto* of_mask) __attribute__((always_inline))
+    const auto apply = [](T * of_scores, const M* of_mask) __attribute__((always_inline))
     {
         const B score = B::load_unaligned(of_scores);
         if constexpr (std::is_same_v<M, bool>) {
             exclude(score, widen_bytes<Arch, T>(of_mask)).store_unaligned(of_scores);
         } else {
-            add_bias(score, load_vector<Arch, T>(of_mask)).store_unaligned(of_scores);
+            add_bias(score, load_bias<Arch, T>(of_mask)).store_unaligned(of_scores);
         }
     };
-    constexpr bool in_any_range = sizeof(M) <= sizeof(T);
     std::size_t j = 0;
-    if constexpr (in_any_range) {
-        for (; step == 1 && j + lanes <= count; j += lanes) {
-            apply(scores + j, mask + j);
-        }
+    for (; step == 1 && j + lanes <= count; j += lanes) {
+        apply(scores + j, mask + j);
     }
-    const auto number = [](M element) {
-        if constexpr (in_any_range) {
-            return element;
-        } else {
-            return in_range<T>(element);
-        }
-    };
     for (; j < count; j += lanes) {
-        std::array<decltype(number(M())), lanes> some{};
+        std::array<M, lanes> some{};
         for (std::size_t k = 0; k < std::min(lanes, count - j); ++k) {
-            some[k] = number(mask[static_cast<std::ptrdiff_t>(j + k) * step]);
+            some[k] = mask[static_cast<std::ptrdiff_t>(j + k) * step];
         }
         apply(scores + j, some.data());
     }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Fails when a member of LIBRARY that was built for an instruction set defines another global name than its kernels'.
+# Fails when a member of LIBRARY that was built for an instruction set defines another global name than its kernels', or
+# when there are not EXPECTED of these members.
 cmake_policy(VERSION 3.22)
 execute_process(COMMAND ${NM} --defined-only --extern-only --format=posix ${LIBRARY}
     OUTPUT_VARIABLE listing COMMAND_ERROR_IS_FATAL ANY)
@@ -19,8 +20,8 @@ foreach(line IN LISTS lines)
         endif()
     endif()
 endforeach()
-if(NOT members EQUAL 4)
-    message(FATAL_ERROR "${members} instruction sets in ${LIBRARY}, must be 4")
+if(NOT members EQUAL EXPECTED)
+    message(FATAL_ERROR "${members} instruction sets in ${LIBRARY}, must be ${EXPECTED}")
 endif()
 if(foreign)
     list(JOIN foreign "\n  " text)

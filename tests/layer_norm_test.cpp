@@ -126,8 +126,9 @@ TEST_CASE_TEMPLATE("layer_norm: the error is at most layer_norm_max_ulp at every
 TEST_CASE_TEMPLATE("layer_norm: the bound holds for elements next to the mean, which then ends in digits of 1 / length",
                    T, float, double)
 {
-    for (const std::size_t length :
-         {std::size_t{3}, std::size_t{9}, std::size_t{31}, std::size_t{100}, std::size_t{127}, std::size_t{769}}) {
+    // 49 * (1 / 49.0) is not 1: there the mean of a balanced row is met only by a corrected quotient.
+    for (const std::size_t length : {std::size_t{3}, std::size_t{9}, std::size_t{31}, std::size_t{49}, std::size_t{100},
+                                     std::size_t{127}, std::size_t{769}}) {
         const xt::xtensor<T, 1> one = xt::ones<T>({length});
         const xt::xtensor<T, 1> none = xt::zeros<T>({length});
         for (unsigned seed = 0; seed < 30; ++seed) {

@@ -24,12 +24,12 @@ namespace {
 
 /// Scores after mask_row, which finds them in whole vectors.
 template <class T, class M>
-std::vector<T> mask_scores(std::vector<T> scores, const M* mask, std::ptrdiff_t step)
+std::vector<T> mask_scores(std::vector<T> scores, const M* mask, std::ptrdiff_t step, T factor = 1)
 {
     constexpr std::size_t lanes = kernel::lanes<arch, T>;
     const std::size_t count = scores.size();
     scores.resize((count + lanes - 1) / lanes * lanes);
-    kernel::mask_row<arch>(scores.data(), count, mask, step);
+    kernel::mask_row<arch>(scores.data(), count, mask, step, factor);
     scores.resize(count);
     return scores;
 }
@@ -124,10 +124,14 @@ TEST_CASE_TEMPLATE("mask_row: at every length, of the mask nothing but its eleme
                     }
                 }
             }
-            const std::vector<T> result = mask_scores(scores, mask.get(), 1);
-            for (std::size_t j = 0; j < count; ++j) {
-                CHECK(std::bit_cast<kernel::bits_of<T>>(result[j]) ==
-                      std::bit_cast<kernel::bits_of<T>>(masked(scores[j], mask[j])));
+            for (const T factor : {T(1), T(0.3)}) {
+                const std::vector<T> result = mask_scores(scores, mask.get(), 1, factor);
+                const bool multiplied = !std::is_same_v<M, bool>;
+                for (std::size_t j = 0; j < count; ++j) {
+                    const T score = multiplied ? scores[j] * factor : scores[j];
+                    CHECK(std::bit_cast<kernel::bits_of<T>>(result[j]) ==
+                          std::bit_cast<kernel::bits_of<T>>(masked(score, mask[j])));
+                }
             }
         }
     };

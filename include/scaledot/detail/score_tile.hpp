@@ -187,11 +187,12 @@ public:
     void transform(std::size_t row, std::size_t slot, std::size_t count, std::size_t first_key,
                    const key_range& seen) const
     {
-        for (std::size_t r = 0; scaled_first_ && r < count; ++r) {
+        const bool scaled_by_mask = plan_.options->mask.is_additive() && plan_.options->softcap == 0;
+        for (std::size_t r = 0; scaled_first_ && !scaled_by_mask && r < count; ++r) {
             scale(slot + r, seen, score_stage::masked);
         }
         for (std::size_t r = 0; plan_.options->mask && r < count; ++r) {
-            mask(row + r, slot + r, first_key, seen);
+            mask(row + r, slot + r, first_key, seen, scaled_by_mask ? magnitude_ : T(1));
         }
         restrict(row, slot, count, first_key, seen);
     }
@@ -205,7 +206,7 @@ public:
     {
         scale(slot, seen, stage);
         if (stage != score_stage::scaled && stage != score_stage::capped) {
-            mask(row, slot, first_key, seen);
+            mask(row, slot, first_key, seen, T(1));
             restrict(row, slot, 1, first_key, seen);
         }
     }
@@ -243,14 +244,15 @@ private:
         }
     }
 
-    void mask(std::size_t row, std::size_t slot, std::size_t first_key, const key_range& seen) const
+    /// Numbers are added to factor times the scores.
+    void mask(std::size_t row, std::size_t slot, std::size_t first_key, const key_range& seen, T factor) const
     {
         const std::size_t begin_key = first_key + seen.first;
         const std::size_t valid = plan_.valid_keys(entry_);
         const std::size_t present = begin_key < valid ? std::min(seen.last - seen.first, valid - begin_key) : 0;
         plan_.options->mask.visit([&](const auto& view) {
             const auto place = mask_place(view, places_[row], begin_key);
-            kernel::mask_row<Arch>(scores(slot) + seen.first, present, place.first, place.second);
+            kernel::mask_row<Arch>(scores(slot) + seen.first, present, place.first, place.second, factor);
         });
     }
 

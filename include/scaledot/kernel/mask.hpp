@@ -72,6 +72,25 @@ template <class B, class I>
     return from_bits<T>(select_bits(kept == I(0), I(negative_infinity_bits<T>), as_bits(score)));
 }
 
+/// Whether each lane of those bits is infinite or NaN.
+template <class T, class I>
+[[gnu::always_inline]] inline auto is_special(const I& bits)
+{
+    return (bits & I(exponent_mask<T>)) == I(exponent_mask<T>);
+}
+
+/// The sum of score and bias, but the largest number of its sign where it is infinite and neither of them is.
+template <class B>
+B bounded_sum(const B& score, const B& bias)
+{
+    using T = typename B::value_type;
+    using I = std::decay_t<decltype(as_bits(score))>;
+    const I sum = as_bits(barrier(B(score + bias)));
+    // The bits before infinity's are those of the largest number.
+    const I bounded = select_bits(is_special<T>(sum), I(sum - I(1)), sum);
+    return from_bits<T>(select_bits(is_special<T>(as_bits(bias)) | is_special<T>(as_bits(score)), sum, bounded));
+}
+
 /// score + bias; -inf where bias is, whatever score is. The sum of two finite numbers stays finite, at most the largest
 /// number: only -inf excludes.
 template <class B>
@@ -79,36 +98,30 @@ template <class B>
 {
     using T = typename B::value_type;
     using I = std::decay_t<decltype(as_bits(score))>;
-    const I infinite(exponent_mask<T>);
-    // Infinite or NaN.
-    const auto is_special = [&](const I& bits) __attribute__((always_inline))
-    {
-        return (bits & infinite) == infinite;
-    };
-    const I bias_bits = as_bits(bias);
-    const I sum = as_bits(barrier(B(score + bias)));
-    // The bits before infinity's are those of the largest number.
-    const I bounded = select_bits(is_special(sum), I(sum - I(1)), sum);
-    const I result = select_bits(is_special(bias_bits) | is_special(as_bits(score)), sum, bounded);
     const I excluded(negative_infinity_bits<T>);
-    return from_bits<T>(select_bits(bias_bits == excluded, excluded, result));
+    const auto excludes = as_bits(bias) == excluded;
+    I sum = as_bits(barrier(B(score + bias)));
+    if (xsimd::any(is_special<T>(sum) & ~excludes)) [[unlikely]] {
+        sum = as_bits(bounded_sum(score, bias));
+    }
+    return from_bits<T>(select_bits(excludes, excluded, sum));
 }
 
 /// Applies a mask row whose elements are `step` apart: false or -inf makes the score -inf, whatever it was; other
-/// numbers are added, see add_bias. Scores are there in whole vectors; what is behind the `count` of the mask becomes
-/// anything.
+/// numbers are added to factor * score, see add_bias. Scores are there in whole vectors; what is behind the `count` of
+/// the mask becomes anything.
 template <class Arch, class T, class M>
-void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step)
+void mask_row(T* scores, std::size_t count, const M* mask, std::ptrdiff_t step, [[maybe_unused]] T factor)
 {
     using B = batch<Arch, T>;
     constexpr std::size_t lanes = B::size;
-    const auto apply = [](T * of_scores, const M* of_mask) __attribute__((always_inline))
+    const auto apply = [&](T * of_scores, const M* of_mask) __attribute__((always_inline))
     {
         const B score = B::load_unaligned(of_scores);
         if constexpr (std::is_same_v<M, bool>) {
             exclude(score, widen_bytes<Arch, T>(of_mask)).store_unaligned(of_scores);
         } else {
-            add_bias(score, load_bias<Arch, T>(of_mask)).store_unaligned(of_scores);
+            add_bias(barrier(B(score * B(factor))), load_bias<Arch, T>(of_mask)).store_unaligned(of_scores);
         }
     };
     std::size_t j = 0;

@@ -27,7 +27,7 @@ template <bool Centred = true>
 double_normalizations<arch> normalizations(const std::vector<double>& x, double epsilon)
 {
     std::array<double_sums<arch>, vector::size> sums;
-    sums[1] = double_summation<arch, Centred, false, double>(x.data(), x.size()).finish();
+    sums[1] = double_summation<arch, Centred, double>(x.data(), x.size()).finish();
     return normalizations_of<arch, Centred>(sums, x.size(), epsilon);
 }
 

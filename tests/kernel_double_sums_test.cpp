@@ -22,7 +22,7 @@ using vector = batch<arch, double>;
 
 namespace {
 
-constexpr std::size_t block = double_summation<arch, true, false, double>::step_size;
+constexpr std::size_t block = double_summation<arch, true, double>::step_size;
 
 /// What docs/numerics.md promises of the squares, relative to them, and of elements, relative to the largest sum there
 /// could be. Without fused multiply-add nothing is.
@@ -98,9 +98,9 @@ TEST_CASE("double_summation: sums and squares to twice the precision of double, 
             // exactly so many on the heap, for the address sanitizer to watch the end
             const auto heap = std::make_unique<double[]>(length);
             std::copy(x.begin(), x.end(), heap.get());
-            const auto sums = double_summation<arch, true, false, double>(heap.get(), length).finish();
+            const auto sums = double_summation<arch, true, double>(heap.get(), length).finish();
             check(join_lanes(sums.elements), join_lanes(sums.squares), x);
-            const auto squares = double_summation<arch, false, true, double>(heap.get(), length).finish();
+            const auto squares = double_summation<arch, false, double>(heap.get(), length).finish();
             CHECK(join_lanes(squares.squares).high == join_lanes(sums.squares).high);
             CHECK(join_lanes(squares.elements).high == 0);
         }
@@ -110,18 +110,18 @@ TEST_CASE("double_summation: sums and squares to twice the precision of double, 
 TEST_CASE("double_summation: steps taken elsewhere change nothing, elements may be narrower, none give 0")
 {
     const auto x = gaussian(3 * block + 5, 2, 1);
-    double_summation<arch, true, true, double> in_steps(x.data(), x.size());
+    double_summation<arch, true, double> in_steps(x.data(), x.size());
     while (in_steps.has_step()) {
         in_steps.step();
     }
     const auto a = join_lanes(in_steps.finish().elements);
-    const auto b = join_lanes(double_summation<arch, true, false, double>(x.data(), x.size()).finish().elements);
+    const auto b = join_lanes(double_summation<arch, true, double>(x.data(), x.size()).finish().elements);
     CHECK(a.high == b.high);
     CHECK(a.low == b.low);
     const std::vector<float> narrow(2 * block + 3, 0.1f);
-    const auto sum = double_summation<arch, true, false, float>(narrow.data(), narrow.size()).finish();
+    const auto sum = double_summation<arch, true, float>(narrow.data(), narrow.size()).finish();
     CHECK(join_lanes(sum.elements).high == static_cast<double>(0.1f) * static_cast<double>(narrow.size()));
-    CHECK(join_lanes(double_summation<arch, true, false, float>(narrow.data(), 0).finish().squares).high == 0);
+    CHECK(join_lanes(double_summation<arch, true, float>(narrow.data(), 0).finish().squares).high == 0);
 }
 
 TEST_CASE("short_rows_summation: the sums of each row in its lane, whatever its neighbours and the stride")

@@ -22,18 +22,23 @@ namespace {
 
 constexpr const absent* none = nullptr;
 
-template <bool Centred = true, join_kind Join = join_kind::plain, class S = float>
+template <sum_kind Kind = sum_kind::differences, join_kind Join = join_kind::plain, class S = float>
 row_normalizations<arch> normalizations(const std::vector<S>& x, double epsilon, const magnitude_range& gamma = {})
 {
     std::array<row_sums<arch>, rows> sums;
-    sums[1] = row_summation<arch, Centred, false, S>(x.data(), x.size()).finish(Join);
-    return normalizations_of<arch, S, Centred, Join>(sums, x.size(), epsilon, gamma);
+    sums[1] = row_summation<arch, Kind, S>(x.data(), x.size()).finish(Join);
+    return normalizations_of<arch, S, Kind != sum_kind::squares, Join>(sums, x.size(), epsilon, gamma);
 }
 
-template <class S = float>
+template <class S = float, sum_kind Kind = sum_kind::differences>
 bool is_usual(const std::vector<S>& x, double epsilon = 1e-5)
 {
-    return normalizations(x, epsilon).verdict[1] >= 0;
+    return normalizations<Kind>(x, epsilon).verdict[1] >= 0;
+}
+
+bool is_usual_of_elements(const std::vector<float>& x, double epsilon = 1e-5)
+{
+    return is_usual<float, sum_kind::elements>(x, epsilon);
 }
 
 } // namespace
@@ -55,9 +60,11 @@ TEST_CASE("normalizations_of: mean, the rest of the mean, inverse, in the lane o
             CHECK(std::abs(static_cast<double>(n.offset[1]) / (-0.01 * 0x1p-21 * n.exact_inverse[1]) - 1) <= 0x1p-23);
         }
     };
-    check(normalizations(x, 0));
-    check(normalizations<true, join_kind::paired>(x, 0));
-    const auto n = normalizations<false>({3, 4, 5, 0, 0}, 6);
+    check(normalizations<sum_kind::elements>(x, 0));
+    check(normalizations<sum_kind::elements, join_kind::paired>(x, 0));
+    check(normalizations<sum_kind::differences>(x, 0));
+    check(normalizations<sum_kind::differences, join_kind::paired>(x, 0));
+    const auto n = normalizations<sum_kind::squares>({3, 4, 5, 0, 0}, 6);
     REQUIRE(n.verdict[1] >= 0);
     CHECK(n.mean[1] == 0);
     CHECK(n.offset[1] == 0);
@@ -72,7 +79,7 @@ TEST_CASE("normalizations_of_short_rows: those of normalizations_of, each in the
         x[i] = static_cast<float>(i * i % 23) - 7.5f;
     }
     x[3 * length + 4] = sd::kernel::infinity<float>;
-    std::fill_n(x.begin() + (vector - 1) * length, length, 2.5f); // whose variance cancels
+    x[(vector - 1) * length] = 0x1p-60f; // beside which the others' sum need not be exact
     const auto short_rows = normalizations_of_short_rows<arch, true>(x.data(), length, length, 1e-5, {});
     for (std::size_t row = 0; row < vector; ++row) {
         const auto begin = x.begin() + static_cast<std::ptrdiff_t>(row * length);
@@ -92,16 +99,38 @@ TEST_CASE("normalizations_of: rows that need more care are told")
 {
     CHECK(is_usual({1, -2, 0, 3}));
     CHECK(is_usual({0, 0, 0, 0}));
-    CHECK(!is_usual({0, 0, 0, 0}, 0.0));                           // infinite inverse
-    CHECK(!is_usual({1, 1, 1, 1}));                                // the variance cancels
-    CHECK(!is_usual({1e4f, 1e4f + 1, 1e4f, 1e4f + 1}));            // so it does, to ten digits
+    CHECK(!is_usual({0, 0, 0, 0}, 0.0)); // infinite inverse
+    CHECK(is_usual({1, 1, 1, 1}));
+    CHECK(!is_usual({1, 1, 1, 1}, 0.0)); // so it is
+    CHECK(is_usual({1e4f, 1e4f + 0x1p-10f, 1e4f, 1e4f}));
     CHECK(!is_usual({1, 2, 3, 0x1p-50f}, 0));                      // the sum need not be exact
     CHECK(!is_usual({0x1p-65f, 0x1p-66f, 0x1p-65f, 0x1p-64f}));    // next to underflow
-    CHECK(!is_usual({0x1p101f, 0x1p100f, 0x1p101f, 0x1p101f}, 0)); // next to overflow
-    CHECK(!is_usual({0x1p-50f, 0x1p-49f, 0x1p-50f, 0}, 1e30));     // results next to underflow
+    CHECK(!is_usual({0x1p102f, 0x1p101f, 0x1p102f, 0x1p102f}, 0)); // next to overflow
+    CHECK(is_usual({0x1.8p127f, 0x1.8p127f, 0x1.8p127f}, 1e-5));
+    CHECK(!is_usual({0x1p-50f, 0x1p-49f, 0x1p-50f, 0}, 1e30)); // results next to underflow
     CHECK(!is_usual({1, 2, sd::kernel::infinity<float>, 3}));
     CHECK(!is_usual({1, 2, sd::kernel::quiet_nan<float>(), 3}));
     CHECK(!is_usual({1, 2, std::bit_cast<float>(0xffc00000u), 3})); // a negative NaN
+}
+
+TEST_CASE("normalizations_of: the variance cancels where the mean is far from 0; of differences, where it is far from "
+          "the first "
+          "element of many")
+{
+    CHECK(is_usual_of_elements({1, -2, 0, 3}));
+    CHECK(!is_usual_of_elements({1, 1, 1, 1}));
+    CHECK(!is_usual_of_elements({1e4f, 1e4f + 1, 1e4f, 1e4f + 1}));
+    const auto with_first = [](float first, std::size_t length) {
+        std::vector<float> x(length);
+        for (std::size_t i = 0; i < length; ++i) {
+            x[i] = i % 2 ? 1.0f : -1.0f;
+        }
+        x[0] = first;
+        return x;
+    };
+    CHECK(is_usual(with_first(1000, 1000))); // a mean of 31 deviations is all there can be
+    CHECK(is_usual(with_first(10, 16384)));
+    CHECK(!is_usual(with_first(16, 16384)));
 }
 
 TEST_CASE_TEMPLATE("normalizations_of: a sum that double holds is exact, the better the fewer bits elements have", S,
@@ -150,7 +179,7 @@ TEST_CASE(
     "normalizations_of: without a mean rows may hold any numbers, but no factor may be next to under- or overflow")
 {
     const auto is_usual_for = [](const std::vector<float>& x, const magnitude_range& gamma) {
-        return normalizations<false>(x, 0, gamma).verdict[1] >= 0;
+        return normalizations<sum_kind::squares>(x, 0, gamma).verdict[1] >= 0;
     };
     CHECK(is_usual_for({1, 2, 3, 0x1p-126f}, {}));
     CHECK(is_usual_for({1, 1, 1, 1}, {0x1p-119, 0x1p119}));
@@ -215,7 +244,7 @@ TEST_CASE("write_and_sum: the row that is written and the one that is summed may
     for (const std::size_t written : {std::size_t{0}, vector, 9 * vector + 3}) {
         for (const std::size_t summed : {std::size_t{0}, 3 * vector, 9 * vector + 3}) {
             std::vector<float> y(x.size(), -1.0f);
-            row_summation<arch, true, true, float> sum(x.data(), summed);
+            row_summation<arch, sum_kind::elements, float> sum(x.data(), summed);
             write_and_sum(row_output<arch, false, store_kind::cached, float, float, absent, absent>(
                               y.data(), x.data(), none, none, written, n, 0),
                           sum);

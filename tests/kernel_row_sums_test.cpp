@@ -38,10 +38,10 @@ double total(const D& x)
     return sum;
 }
 
-template <bool Centred, join_kind Join, class S>
+template <sum_kind Kind, join_kind Join = join_kind::plain, class S>
 row_sums<arch> sums_of(const S* x, std::size_t count)
 {
-    return row_summation<arch, Centred, false, S>(x, count).finish(Join);
+    return row_summation<arch, Kind, S>(x, count).finish(Join);
 }
 
 } // namespace
@@ -82,46 +82,69 @@ TEST_CASE("sum_rows: the rounding errors of a row's sum are kept")
     }
 }
 
-TEST_CASE_TEMPLATE("row_summation: sum, squares and the smallest magnitude but 0 at every length", T, float,
-                   xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE(
+    "row_summation: sum and squares of elements, as they are or less the first, the smallest magnitude but 0", T, float,
+    xtl::half_float, sd::bfloat16)
 {
+    constexpr double first = -3;
     for (std::size_t count = 1; count <= 17 * rows + 1; ++count) {
         // on the heap, for the address sanitizer to watch the end; all numbers and their sums are exact
         const auto x = std::make_unique<T[]>(count);
         double sum = 0;
         double squares = 0;
+        double sum_about_first = 0;
+        double squares_about_first = 0;
         for (std::size_t i = 0; i < count; ++i) {
-            const double value = i % 7 == 0 ? 0 : i % 7 == 6 ? -0.5 : static_cast<double>(i % 7) - 3.25;
+            const double value = i == 0       ? first
+                                 : i % 7 == 0 ? 0
+                                 : i % 7 == 6 ? -0.5
+                                              : static_cast<double>(i % 7) - 3.25;
             x[i] = to_storage<T>(static_cast<float>(value));
             sum += value;
+            sum_about_first += value - first;
             squares += value * value;
+            squares_about_first += (value - first) * (value - first);
         }
-        const auto check = [&](const row_sums<arch>& found) {
-            CHECK(total(found.sum.high) + total(found.sum.low) == sum);
-            CHECK(total(found.squares) == squares);
+        const auto check = [&](const row_sums<arch>& found, double less_by) {
+            CHECK(lanes_of(found.first)[0] == less_by);
+            CHECK(total(found.sum.high) + total(found.sum.low) == (less_by == 0 ? sum : sum_about_first));
+            CHECK(total(found.squares) == (less_by == 0 ? squares : squares_about_first));
             std::int64_t smallest = std::numeric_limits<std::int64_t>::max();
             for (const std::int64_t lane : lanes_of(found.smallest)) {
                 smallest = std::min(smallest, lane);
             }
-            const float magnitude = count == 1   ? -1
-                                    : count == 2 ? 2.25f
-                                    : count == 3 ? 1.25f
-                                    : count < 7  ? 0.25f
-                                                 : 0.25f;
-            CHECK(smallest == (count == 1 ? std::int64_t{std::numeric_limits<std::uint32_t>::max()}
-                                          : 2 * std::int64_t{std::bit_cast<std::int32_t>(magnitude)} - 1));
+            const float magnitude = count == 1 ? 3.0f : count == 2 ? 2.25f : count == 3 ? 1.25f : 0.25f;
+            CHECK(smallest == 2 * std::int64_t{std::bit_cast<std::int32_t>(magnitude)} - 1);
         };
-        check(sums_of<true, join_kind::plain>(x.get(), count));
-        check(sums_of<true, join_kind::paired>(x.get(), count));
-        CHECK(total(sums_of<false, join_kind::plain>(x.get(), count).squares) == squares);
+        check(sums_of<sum_kind::elements>(x.get(), count), 0);
+        check(sums_of<sum_kind::elements, join_kind::paired>(x.get(), count), 0);
+        check(sums_of<sum_kind::differences>(x.get(), count), first);
+        check(sums_of<sum_kind::differences, join_kind::paired>(x.get(), count), first);
+        CHECK(total(sums_of<sum_kind::squares>(x.get(), count).squares) == squares);
     }
+}
+
+TEST_CASE_TEMPLATE("begins_far_from_0: the first four are within a quarter of the first", T, float, xtl::half_float,
+                   sd::bfloat16)
+{
+    const auto begins = [](float a, float b, float c, float d) {
+        const std::array<T, 4> x{T(a), T(b), T(c), T(d)};
+        return begins_far_from_0(x.data());
+    };
+    CHECK(begins(4, 5, 3, 4));
+    CHECK(begins(-4, -5, -3, -4));
+    CHECK(begins(0, 0, 0, 0));
+    CHECK(!begins(4, 5.25f, 3, 4));
+    CHECK(!begins(4, 5, 2.75f, 4));
+    CHECK(!begins(4, 5, 3, -4));
+    CHECK(!begins(0, 0, 0, 1));
 }
 
 TEST_CASE("row_summation: paired chains keep what a sum of them loses")
 {
     std::vector<float> x(16 * rows, 0x1p-30f);
     std::fill_n(x.begin(), 2 * rows, 0x1p30f); // the first two chains'
-    const auto found = sums_of<true, join_kind::paired>(x.data(), x.size());
+    const auto found = sums_of<sum_kind::elements, join_kind::paired>(x.data(), x.size());
     CHECK(lanes_of(found.sum.high)[0] == 0x1p31);
     CHECK(lanes_of(found.sum.low)[0] == 8 * 0x1p-30); // those of the other two
     CHECK(lanes_of(found.largest_squares)[0] == 0x1p60);
@@ -146,13 +169,18 @@ TEST_CASE_TEMPLATE("sums_of_short_row, sums_of_short_rows: the same bits of one 
             for (std::size_t row = 0; row < vector; ++row) {
                 const T* const of_row = x.get() + row * stride;
                 std::array<D, rows> alone;
-                alone.fill(sums_of_short_row<arch, true>(of_row, count).squares);
-                const double squares = lanes_of(fold_rows(alone, [](const D& a, const D& b) { return D(a + b); }))[0];
-                const auto expected = sums_of<true, join_kind::plain>(of_row, count);
+                const auto fold = [&](const D& lanes) {
+                    alone.fill(lanes);
+                    return lanes_of(fold_rows(alone, [](const D& a, const D& b) { return D(a + b); }))[0];
+                };
+                const double squares = fold(sums_of_short_row<arch, true>(of_row, count).squares);
+                const auto expected = sums_of<sum_kind::differences>(of_row, count);
                 const auto smallest = lanes_of(expected.smallest);
                 const auto& sums = found[row / rows];
                 CHECK(lanes_of(sums.squares)[row % rows] == squares);
-                CHECK(lanes_of(not_centred[row / rows].squares)[row % rows] == squares);
+                CHECK(lanes_of(sums.first)[row % rows] == static_cast<double>(to_arithmetic<float>(of_row[0])));
+                CHECK(lanes_of(not_centred[row / rows].squares)[row % rows] ==
+                      fold(sums_of_short_row<arch, false>(of_row, count).squares));
                 CHECK(squares == doctest::Approx(total(expected.squares)).epsilon(1e-15));
                 CHECK(lanes_of(sums.sum.high)[row % rows] == total(expected.sum.high));
                 CHECK(total(sums_of_short_row<arch, true>(of_row, count).sum.high) == total(expected.sum.high));

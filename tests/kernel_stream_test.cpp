@@ -25,8 +25,8 @@ T number(std::size_t i)
 
 } // namespace
 
-TEST_CASE_TEMPLATE("load_first: the first lanes from memory, the others 0, nothing read past them", T, float, double,
-                   xtl::half_float, sd::bfloat16)
+TEST_CASE_TEMPLATE("load_first: the first lanes from memory, the others 0 or what is given, nothing read past them", T,
+                   float, double, xtl::half_float, sd::bfloat16)
 {
     using V = batch<arch, arithmetic<T>>;
     for (std::size_t count = 0; count <= V::size; ++count) {
@@ -38,6 +38,10 @@ TEST_CASE_TEMPLATE("load_first: the first lanes from memory, the others 0, nothi
         load_first<arch, arithmetic<T>>(x.get(), count).store_unaligned(found.data());
         for (std::size_t i = 0; i < V::size; ++i) {
             CHECK(found[i] == (i < count ? to_arithmetic<arithmetic<T>>(number<T>(i)) : 0));
+        }
+        load_first<arch, arithmetic<T>>(x.get(), count, T(-2.5f)).store_unaligned(found.data());
+        for (std::size_t i = 0; i < V::size; ++i) {
+            CHECK(found[i] == (i < count ? to_arithmetic<arithmetic<T>>(number<T>(i)) : -2.5f));
         }
     }
 }

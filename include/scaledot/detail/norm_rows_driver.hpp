@@ -136,18 +136,12 @@ private:
     using normalizations =
         std::conditional_t<pairs, kernel::double_normalizations<Arch>, kernel::row_normalizations<Arch>>;
 
-    /// Beside the arithmetic of bfloat16 reading ahead costs nothing where all is in the first-level cache.
-    static constexpr bool ahead(kernel::store_kind store)
-    {
-        return all_bfloat16 || store == kernel::store_kind::streamed;
-    }
+    template <kernel::sum_kind Sum>
+    using summation =
+        std::conditional_t<pairs, kernel::double_summation<Arch, centred, S>, kernel::row_summation<Arch, Sum, S>>;
+    static constexpr kernel::sum_kind usual = centred ? kernel::sum_kind::elements : kernel::sum_kind::squares;
 
-    template <kernel::store_kind Store>
-    using summation = std::conditional_t<pairs, kernel::double_summation<Arch, centred, ahead(Store), S>,
-                                         kernel::row_summation<Arch, centred, ahead(Store), S>>;
-
-    static constexpr std::size_t vectors_a_step =
-        summation<kernel::store_kind::cached>::step_size / kernel::lanes<Arch, T>;
+    static constexpr std::size_t vectors_a_step = summation<usual>::step_size / kernel::lanes<Arch, T>;
 
     template <class P>
     using ordered = typename bfloat16_norm_parameters<Arch, G, B>::template ordered<P>;
@@ -163,6 +157,21 @@ private:
     }
 
     kernel::join_kind join() const { return length_ <= 2048 ? kernel::join_kind::plain : kernel::join_kind::paired; }
+
+    /// Calls body with a summation of the first `count` elements of a row, of the kind that the row asks for.
+    template <class Body>
+    [[gnu::always_inline]] static void with_summation(const S* x, std::size_t count, Body&& body)
+    {
+        if constexpr (centred && !pairs) {
+            if (kernel::begins_far_from_0(x)) {
+                summation<kernel::sum_kind::differences> sum(x, count);
+                body(sum);
+                return;
+            }
+        }
+        summation<usual> sum(x, count);
+        body(sum);
+    }
 
     template <class Summation>
     [[gnu::always_inline]] static sums_of_row finish(Summation& sum, kernel::join_kind kind)
@@ -190,15 +199,14 @@ private:
     template <kernel::store_kind Store>
     void run_groups(std::size_t begin, std::size_t end) const
     {
-        constexpr std::size_t bytes_together = 24576; // less than a first-level cache
+        constexpr std::size_t bytes_together = 12288; // which as many results leave in a first-level cache
         // Long rows share the parameters' way from the second-level cache among four, if they fit it.
         const std::size_t fewest = length_ * sizeof(S) <= 65536 ? 4 : 1;
         const std::size_t together =
             std::clamp<std::size_t>(bytes_together / (length_ * sizeof(S)), std::min(fewest, group_size), group_size);
         group_of_sums sums;
         for (std::size_t r = 0; r < std::min(together, end - begin); ++r) {
-            summation<Store> sum(source(begin + r), length_);
-            sums[r] = finish(sum, join());
+            with_summation(source(begin + r), length_, [&](auto& sum) { sums[r] = finish(sum, join()); });
         }
         for (std::size_t row = begin; row < end; row += together) {
             write<Store>(row, std::min(together, end - row), normalizations_of(sums, join()), sums, end);
@@ -219,7 +227,7 @@ private:
                 }
             }
             const std::size_t count = std::min(group_size, end - first);
-            write_short<Store>(first, count, of_few_short_rows<Store>(first, count));
+            write_short<Store>(first, count, of_few_short_rows(first, count));
             first += count;
         }
     }
@@ -250,7 +258,6 @@ private:
         }
     }
 
-    template <kernel::store_kind Store>
     [[gnu::always_inline]] normalizations of_few_short_rows(std::size_t first, std::size_t count) const
     {
         if constexpr (pairs && !widened) {
@@ -263,7 +270,7 @@ private:
             group_of_sums sums;
             for (std::size_t r = 0; r < count; ++r) {
                 if constexpr (pairs) {
-                    sums[r] = summation<Store>(source(first + r), length_).finish();
+                    sums[r] = summation<usual>(source(first + r), length_).finish();
                 } else {
                     sums[r] = kernel::sums_of_short_row<Arch, centred>(source(first + r), length_);
                 }
@@ -283,25 +290,28 @@ private:
         std::size_t row = 0;
         for (std::size_t r = 0; r < count; ++r) {
             const std::size_t next = first + count + r;
-            summation<Store> sum(source(std::min(next, end - 1)), next < end ? length_ : 0);
-            for (std::size_t part = 0; part < length_; part += panel) {
-                if (n.verdict[row] >= 0) {
-                    if (reported_ && column == 0) {
-                        report(first + row, n, row);
+            const auto write_beside = [&](auto& sum) __attribute__((always_inline))
+            {
+                for (std::size_t part = 0; part < length_; part += panel) {
+                    if (n.verdict[row] >= 0) {
+                        if (reported_ && column == 0) {
+                            report(first + row, n, row);
+                        }
+                        kernel::write_and_sum(output<Store>(target(first + row) + column, source(first + row) + column,
+                                                            parameters_.gamma(column), parameters_.beta(column),
+                                                            std::min(panel, length_ - column), n, row),
+                                              sum);
+                    } else if (column == 0) {
+                        carefully(first + row);
                     }
-                    kernel::write_and_sum(output<Store>(target(first + row) + column, source(first + row) + column,
-                                                        parameters_.gamma(column), parameters_.beta(column),
-                                                        std::min(panel, length_ - column), n, row),
-                                          sum);
-                } else if (column == 0) {
-                    carefully(first + row);
+                    if (++row == count) {
+                        row = 0;
+                        column += panel;
+                    }
                 }
-                if (++row == count) {
-                    row = 0;
-                    column += panel;
-                }
-            }
-            sums[r] = finish(sum, join());
+                sums[r] = finish(sum, join());
+            };
+            with_summation(source(std::min(next, end - 1)), next < end ? length_ : 0, write_beside);
         }
     }
 

@@ -129,7 +129,7 @@ template <class A>
         sum = join(sum,
                    pair<V>{V(half::apply(sum.high.data, sum.high.data)), V(half::apply(sum.low.data, sum.low.data))});
     });
-    return fast_two_sum(sum.high.data[0], sum.low.data[0]);
+    return two_sum(sum.high.data[0], sum.low.data[0]);
 }
 
 /// Calls add(vector, sum) on all elements, as for_each_vector does, with four sums in turns, which end up in `total`.

@@ -56,7 +56,7 @@ template <class Arch, bool Centred>
     const D variance_error = variance.high * D(error);
     triple<D> mean{D(0), D(0), D(0)};
     if constexpr (Centred) {
-        mean = mean_of(sums.elements, elements);
+        mean = mean_of(two_sum(sums.elements.high, sums.elements.low), elements); // they may have cancelled
         const auto square = two_product(mean.high, mean.high);
         const D square_low = barrier(multiply_add(D(mean.high + mean.high), mean.low, square.low));
         const auto difference = two_sum(variance.high, negated(square.high));
@@ -86,7 +86,7 @@ double_normalizations<Arch> normalizations_of(const std::array<double_sums<Arch>
                                               std::size_t count, double epsilon)
 {
     using D = batch<Arch, double>;
-    using summation = double_summation<Arch, Centred, false, double>;
+    using summation = double_summation<Arch, Centred, double>;
     std::array<pair<D>, D::size> each;
     double_sums<Arch> sums;
     unroll<D::size>([&](auto r) __attribute__((always_inline)) { each[r] = rows[r].squares; });

@@ -79,8 +79,8 @@ private:
     cut_sum<D> squares_;
 };
 
-/// Sums of a row, a block of vectors a step. Ahead: what follows the row in memory is asked for.
-template <class Arch, bool Centred, bool Ahead, class S>
+/// Sums of a row, a block of vectors a step. What follows in memory is asked for.
+template <class Arch, bool Centred, class S>
 class double_summation {
     using D = batch<Arch, double>;
 
@@ -94,12 +94,10 @@ public:
 
     void step()
     {
-        if constexpr (Ahead) {
-            constexpr std::size_t bytes = step_size * sizeof(S);
-            const auto ahead = reinterpret_cast<std::uintptr_t>(x_ + i_) + bytes;
-            for (std::size_t line = 0; line < bytes; line += 64) {
-                __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
-            }
+        constexpr std::size_t bytes = step_size * sizeof(S);
+        const auto ahead = reinterpret_cast<std::uintptr_t>(x_ + i_) + bytes;
+        for (std::size_t line = 0; line < bytes; line += 64) {
+            __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
         }
         add_block(block, D(0));
         i_ += step_size;

@@ -114,9 +114,12 @@ template <class Arch, class S, bool Centred, join_kind Join>
         constexpr bool paired = Join == join_kind::paired;
         const double chain = paired ? elements / static_cast<double>(4 * D::size) + 1 : elements;
         const D& chain_squares = paired ? sums.largest_squares : sums.squares;
-        const triple<D> parts = mean_of(sums.sum, elements);
-        mean = {parts.high, parts.low};
-        variance = multiply_add(D(-mean.high), mean.high, mean_square);
+        const pair<D> sum = paired ? two_sum(sums.sum.high, sums.sum.low) : sums.sum;
+        const triple<D> from_first = mean_of(sum, elements);
+        mean = two_sum(sums.first, from_first.high);
+        mean.low = mean.low + from_first.low;
+        const D rough = sum.high * share; // what the root need not wait for the rest of
+        variance = multiply_add(D(-rough), rough, mean_square);
         const D grid = magnitude * D(std::uint64_t{1} << (std::numeric_limits<double>::digits - significant_bits<S>));
         usual = smaller(usual, D(grid * grid - D(chain * 1.001) * chain_squares));
         usual = smaller(usual, D(variance - mean_square * D((elements + 512) * 0x1p-21)));
@@ -161,6 +164,11 @@ row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lane
     sums.squares = fold([](const auto& row) { return row.squares; }, plus);
     sums.smallest = fold([](const auto& row) { return row.smallest; },
                          [](const I& a, const I& b) { return select_bits(a < b, a, b); });
+    if constexpr (Centred) {
+        alignas(alignment_of<Arch>) std::array<double, D::size> first;
+        unroll<D::size>([&](auto r) __attribute__((always_inline)) { first[r] = rows[r].first.data[0]; });
+        sums.first = D::load_aligned(first.data());
+    }
     if constexpr (Centred && Join == join_kind::paired) {
         std::array<pair<D>, D::size> each;
         unroll<D::size>([&](auto r) __attribute__((always_inline)) { each[r] = rows[r].sum; });

@@ -113,7 +113,7 @@ template <class T, class A>
         accumulate(total, high[i]);
         total.low += low[i];
     }
-    return fast_two_sum(total.high, total.low);
+    return two_sum(total.high, total.low);
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -98,6 +99,7 @@ template <class Arch>
 struct row_sums {
     using D = batch<Arch, double>;
     using I = batch<Arch, std::int64_t>;
+    D first = D(0); ///< what elements are less by in sum and squares
     pair<D> sum{D(0), D(0)};
     D squares = D(0);
     D largest_squares = D(0); ///< of the chains of additions; only where these are joined in pairs
@@ -131,16 +133,40 @@ private:
     U bits_ = ~U{};
 };
 
+/// x - first, exact where the sum of all of these is.
+template <class D>
+[[gnu::always_inline]] inline D difference_to_first(const D& x, const D& first)
+{
+    return barrier(D(x - first));
+}
+
+/// What of a row is added up: squares alone, for rms_norm; elements and squares; or elements less the first one and
+/// squares of these, where variances would cancel otherwise.
+enum class sum_kind { squares, elements, differences };
+
+/// True for rows, of four elements or more, that begin with numbers close to each other: their mean is far from 0, or
+/// they are so by chance.
+template <class S>
+bool begins_far_from_0(const S* x)
+{
+    const auto first = to_arithmetic<float>(x[0]);
+    const auto is_close = [&](std::size_t i) {
+        return std::fabs(to_arithmetic<float>(x[i]) - first) <= 0.25f * std::fabs(first);
+    };
+    return is_close(1) && is_close(2) && is_close(3);
+}
+
 /// What is left of a row's exact sum when its chains of additions are joined: all of it in one number where rows are
 /// short, a pair for long ones.
 enum class join_kind { plain, paired };
 
 /// Sums in double of a row of floats, halves or bfloat16, two vectors of floats a step: four chains of additions a
-/// lane. Which element comes to which chain depends on its place and its type only. Without Centred only squares: no
-/// smallest magnitude, either.
-/// Ahead: what follows the row in memory is asked for.
-template <class Arch, bool Centred, bool Ahead, class S>
+/// lane. Which element comes to which chain depends on its place and its type only. Beside squares alone there is no
+/// smallest magnitude. What follows in memory is asked for.
+template <class Arch, sum_kind Kind, class S>
 class row_summation {
+    static constexpr bool centred = Kind != sum_kind::squares;
+    static constexpr bool shifted = Kind == sum_kind::differences;
     using D = batch<Arch, double>;
     using F = batch<Arch, float>;
     using U = vector_of_t<std::uint32_t, F::size>;
@@ -152,18 +178,19 @@ public:
     [[gnu::always_inline]] row_summation(const S* x, std::size_t count) : x_(x), count_(count)
     {
         unroll<4>([&](auto c) __attribute__((always_inline)) { sums_[c] = squares_[c] = D(0); });
+        if constexpr (shifted) {
+            first_ = D(to_arithmetic<float>(x[0]));
+        }
     }
 
     [[gnu::always_inline]] bool has_step() const { return i_ + step_size <= count_; }
 
     [[gnu::always_inline]] void step()
     {
-        if constexpr (Ahead) {
-            constexpr std::size_t distance = 2048;
-            const auto ahead = reinterpret_cast<std::uintptr_t>(x_ + i_) + distance;
-            for (std::size_t line = 0; line < step_size * sizeof(S); line += 64) {
-                __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
-            }
+        constexpr std::size_t distance = 2048;
+        const auto ahead = reinterpret_cast<std::uintptr_t>(x_ + i_) + distance;
+        for (std::size_t line = 0; line < step_size * sizeof(S); line += 64) {
+            __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
         }
         if constexpr (std::is_same_v<S, bfloat16>) {
             add_pairs();
@@ -185,17 +212,18 @@ public:
             i_ += F::size;
         }
         if (i_ < count_) {
-            const F v = load_first<Arch, float>(x_ + i_, count_ - i_);
+            const F v = load_first<Arch, float>(x_ + i_, count_ - i_, shifted ? x_[0] : S{});
             look_at(v);
             add(widen_halves(v), std::integral_constant<std::size_t, 2>{});
         }
-        if constexpr (Centred && std::is_same_v<S, bfloat16>) {
+        if constexpr (centred && std::is_same_v<S, bfloat16>) {
             const U pairs = std::bit_cast<U>(smallest_words_);
             smallest_.look_at_doubled(U((pairs >> 16) + 1) << 16);
             smallest_.look_at_doubled(U(pairs + 1) << 16);
         }
         row_sums<Arch> result;
-        if constexpr (Centred) {
+        result.first = first_;
+        if constexpr (centred) {
             if (kind == join_kind::plain) {
                 result.sum.high = (sums_[0] + sums_[1]) + (sums_[2] + sums_[3]);
             } else {
@@ -211,7 +239,7 @@ public:
 private:
     [[gnu::always_inline]] void look_at([[maybe_unused]] const F& v)
     {
-        if constexpr (Centred) {
+        if constexpr (centred) {
             smallest_.look_at(v);
         }
     }
@@ -232,7 +260,7 @@ private:
     [[gnu::always_inline]] void add_pairs()
     {
         const bfloat16_pairs<Arch> pairs(x_ + i_);
-        if constexpr (Centred) {
+        if constexpr (centred) {
             const W words = std::bit_cast<W>(pairs.bits());
             smallest_words_ = smaller_unsigned(smallest_words_, W(words + words - 1));
         }
@@ -252,42 +280,51 @@ private:
     template <std::size_t First>
     [[gnu::always_inline]] void add(const std::array<D, 2>& wide, std::integral_constant<std::size_t, First>)
     {
-        if constexpr (Centred) {
-            sums_[First] = sums_[First] + wide[0];
-            sums_[First + 1] = sums_[First + 1] + wide[1];
-        }
-        squares_[First] = multiply_add(wide[0], wide[0], squares_[First]);
-        squares_[First + 1] = multiply_add(wide[1], wide[1], squares_[First + 1]);
+        unroll<2>([&](auto half) __attribute__((always_inline)) {
+            D term = wide[half];
+            if constexpr (shifted) {
+                term = difference_to_first(term, first_);
+            }
+            if constexpr (centred) {
+                sums_[First + half] = sums_[First + half] + term;
+            }
+            squares_[First + half] = multiply_add(term, term, squares_[First + half]);
+        });
     }
 
     const S* x_;
     std::size_t count_;
     std::size_t i_ = 0;
+    D first_ = D(0);
     std::array<D, 4> sums_;
     std::array<D, 4> squares_;
     smallest_magnitude<F> smallest_;
     W smallest_words_ = ~W{}; // the same in 16 bits, of bfloat16
 };
 
-/// Sums in double of a short row of floats, halves or bfloat16: element i comes to lane i mod the vector's size, one
-/// chain of additions a lane.
+/// Sums in double of a short row of floats, halves or bfloat16, less the first where Centred: element i comes to lane
+/// i mod the vector's size, one chain of additions a lane.
 template <class Arch, bool Centred, class S>
 [[gnu::always_inline]] inline row_sums<Arch> sums_of_short_row(const S* x, std::size_t count)
 {
     using D = batch<Arch, double>;
     using F = batch<Arch, float>;
     row_sums<Arch> result;
+    if constexpr (Centred) {
+        result.first = D(to_arithmetic<float>(x[0]));
+    }
     smallest_magnitude<F> smallest;
     for (std::size_t i = 0; i < count; i += F::size) {
-        const F v = load_first<Arch, float>(x + i, std::min(F::size, count - i));
+        const F v = load_first<Arch, float>(x + i, std::min(F::size, count - i), Centred ? x[0] : S{});
         if constexpr (Centred) {
             smallest.look_at(v);
         }
-        for (const D& wide : widen_halves(v)) {
+        for (D term : widen_halves(v)) {
             if constexpr (Centred) {
-                result.sum.high = result.sum.high + wide;
+                term = difference_to_first(term, result.first);
+                result.sum.high = result.sum.high + term;
             }
-            result.squares = multiply_add(wide, wide, result.squares);
+            result.squares = multiply_add(term, term, result.squares);
         }
     }
     result.smallest = smallest.template lanes<D>();
@@ -309,6 +346,7 @@ template <class Arch, bool Centred, class S>
     squares[0].fill(D(0));
     squares[1].fill(D(0));
     smallest_magnitude<F> smallest;
+    std::size_t i = 0;
     const auto add = [&](auto place, const F& column) __attribute__((always_inline))
     {
         if constexpr (Centred) {
@@ -316,14 +354,18 @@ template <class Arch, bool Centred, class S>
         }
         const auto wide = widen_halves(column);
         unroll<2>([&](auto half) __attribute__((always_inline)) {
+            D term = wide[half];
             if constexpr (Centred) {
-                result[half].sum.high = result[half].sum.high + wide[half];
+                if (place == 0 && i == 0) {
+                    result[half].first = term;
+                }
+                term = difference_to_first(term, result[half].first);
+                result[half].sum.high = result[half].sum.high + term;
             }
             D& sum = squares[half][place % D::size];
-            sum = multiply_add(wide[half], wide[half], sum);
+            sum = multiply_add(term, term, sum);
         });
     };
-    std::size_t i = 0;
     for (; i + block <= count; i += block) {
         unroll<block / at_once>([&](auto part) __attribute__((always_inline)) {
             const auto columns = load_transposed<Arch, float>(rows + (i + part * at_once), stride);

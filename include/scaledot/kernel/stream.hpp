@@ -27,27 +27,28 @@ inline constexpr bool masked_access =
     false;
 #endif
 
-/// The first `count` lanes from memory, the others 0. Nothing past source[count - 1] is read.
+/// The first `count` lanes from memory, the others `fill`. Nothing past source[count - 1] is read.
 template <class Arch, class T, class S>
-[[gnu::always_inline]] inline batch<Arch, T> load_first(const S* source, std::size_t count)
+[[gnu::always_inline]] inline batch<Arch, T> load_first(const S* source, std::size_t count, S fill = S{})
 {
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
     using V = batch<Arch, T>;
     if constexpr (masked_access<V, S> && (std::is_same_v<S, T> || (sizeof(S) == 2 && std::is_same_v<T, float>))) {
         const auto mask = static_cast<std::uint32_t>((std::uint32_t{1} << count) - 1);
         if constexpr (std::is_same_v<T, double>) {
-            return V(_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), source));
+            return V(_mm512_mask_loadu_pd(_mm512_set1_pd(fill), static_cast<__mmask8>(mask), source));
         } else if constexpr (std::is_same_v<S, float>) {
-            return V(_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), source));
+            return V(_mm512_mask_loadu_ps(_mm512_set1_ps(fill), static_cast<__mmask16>(mask), source));
         } else {
-            const __m256i bits = _mm256_maskz_loadu_epi16(static_cast<__mmask16>(mask), source);
+            const __m256i others = _mm256_set1_epi16(std::bit_cast<std::int16_t>(fill));
+            const __m256i bits = _mm256_mask_loadu_epi16(others, static_cast<__mmask16>(mask), source);
             alignas(32) std::array<S, V::size> values;
             _mm256_store_si256(reinterpret_cast<__m256i*>(values.data()), bits);
             return load_vector<Arch, T>(values.data());
         }
     }
 #endif
-    return load_partial<Arch, T>(source, count, T(0));
+    return load_partial<Arch, T>(source, count, to_arithmetic<T>(fill));
 }
 
 /// Writes the first `count` lanes only.

@@ -26,7 +26,7 @@ template <sum_kind Kind = sum_kind::differences, join_kind Join = join_kind::pla
 row_normalizations<arch> normalizations(const std::vector<S>& x, double epsilon, const magnitude_range& gamma = {})
 {
     std::array<row_sums<arch>, rows> sums;
-    sums[1] = row_summation<arch, Kind, S>(x.data(), x.size()).finish(Join);
+    row_summation<arch, Kind, S>(x.data(), x.size()).finish(Join, sums[1]);
     return normalizations_of<arch, S, Kind != sum_kind::squares, Join>(sums, x.size(), epsilon, gamma);
 }
 
@@ -248,7 +248,8 @@ TEST_CASE("write_and_sum: the row that is written and the one that is summed may
             write_and_sum(row_output<arch, false, store_kind::cached, float, float, absent, absent>(
                               y.data(), x.data(), none, none, written, n, 0),
                           sum);
-            const auto total = sum.finish(join_kind::plain);
+            row_sums<arch> total;
+            sum.finish(join_kind::plain, total);
             CHECK(sum_of_lanes(total.sum.high) == 2 * static_cast<double>(summed));
             CHECK(std::count(y.begin(), y.end(), 1.0f) == static_cast<std::ptrdiff_t>(written));
         }

@@ -41,7 +41,9 @@ double total(const D& x)
 template <sum_kind Kind, join_kind Join = join_kind::plain, class S>
 row_sums<arch> sums_of(const S* x, std::size_t count)
 {
-    return row_summation<arch, Kind, S>(x, count).finish(Join);
+    row_sums<arch> sums;
+    row_summation<arch, Kind, S>(x, count).finish(Join, sums);
+    return sums;
 }
 
 } // namespace

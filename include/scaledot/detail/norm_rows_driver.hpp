@@ -174,12 +174,12 @@ private:
     }
 
     template <class Summation>
-    [[gnu::always_inline]] static sums_of_row finish(Summation& sum, kernel::join_kind kind)
+    [[gnu::always_inline]] void finish(Summation& sum, sums_of_row& result) const
     {
         if constexpr (pairs) {
-            return sum.finish();
+            result = sum.finish();
         } else {
-            return sum.finish(kind);
+            sum.finish(join(), result);
         }
     }
 
@@ -206,7 +206,7 @@ private:
             std::clamp<std::size_t>(bytes_together / (length_ * sizeof(S)), std::min(fewest, group_size), group_size);
         group_of_sums sums;
         for (std::size_t r = 0; r < std::min(together, end - begin); ++r) {
-            with_summation(source(begin + r), length_, [&](auto& sum) { sums[r] = finish(sum, join()); });
+            with_summation(source(begin + r), length_, [&](auto& sum) { finish(sum, sums[r]); });
         }
         for (std::size_t row = begin; row < end; row += together) {
             write<Store>(row, std::min(together, end - row), normalizations_of(sums, join()), sums, end);
@@ -309,7 +309,7 @@ private:
                         column += panel;
                     }
                 }
-                sums[r] = finish(sum, join());
+                finish(sum, sums[r]);
             };
             with_summation(source(std::min(next, end - 1)), next < end ? length_ : 0, write_beside);
         }

@@ -162,9 +162,9 @@ row_normalizations<Arch> normalizations_of(const std::array<row_sums<Arch>, lane
     const auto plus = [](const D& a, const D& b) { return D(a + b); };
     row_sums<Arch> sums;
     sums.squares = fold([](const auto& row) { return row.squares; }, plus);
-    sums.smallest = fold([](const auto& row) { return row.smallest; },
-                         [](const I& a, const I& b) { return select_bits(a < b, a, b); });
     if constexpr (Centred) {
+        sums.smallest = fold([](const auto& row) { return row.smallest; },
+                             [](const I& a, const I& b) { return select_bits(a < b, a, b); });
         alignas(alignment_of<Arch>) std::array<double, D::size> first;
         unroll<D::size>([&](auto r) __attribute__((always_inline)) { first[r] = rows[r].first.data[0]; });
         sums.first = D::load_aligned(first.data());

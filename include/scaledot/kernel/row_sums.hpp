@@ -201,8 +201,8 @@ public:
         i_ += step_size;
     }
 
-    /// What is left, and the chains joined.
-    [[gnu::always_inline]] row_sums<Arch> finish(join_kind kind)
+    /// What is left, and the chains joined. Of `result` nothing is written but what this kind of sums has.
+    [[gnu::always_inline]] void finish(join_kind kind, row_sums<Arch>& result)
     {
         while (has_step()) {
             step();
@@ -221,9 +221,10 @@ public:
             smallest_.look_at_doubled(U((pairs >> 16) + 1) << 16);
             smallest_.look_at_doubled(U(pairs + 1) << 16);
         }
-        row_sums<Arch> result;
-        result.first = first_;
+        result.squares = (squares_[0] + squares_[1]) + (squares_[2] + squares_[3]);
         if constexpr (centred) {
+            result.first = first_;
+            result.smallest = smallest_.template lanes<D>();
             if (kind == join_kind::plain) {
                 result.sum.high = (sums_[0] + sums_[1]) + (sums_[2] + sums_[3]);
             } else {
@@ -231,9 +232,6 @@ public:
                 result.largest_squares = larger(larger(squares_[0], squares_[1]), larger(squares_[2], squares_[3]));
             }
         }
-        result.smallest = smallest_.template lanes<D>();
-        result.squares = (squares_[0] + squares_[1]) + (squares_[2] + squares_[3]);
-        return result;
     }
 
 private:

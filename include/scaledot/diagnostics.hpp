@@ -54,7 +54,7 @@ struct diagnosed_attention {
 /// Accuracy        the sums leave the maximum out, so that nothing cancels where a softmax saturates: about
 ///                 1e-5 relative in float against the exact figures of the computed scores.
 /// Determinism     as attention. Cost: in the pass that weighs the scores, which are never stored: with values a
-///                 tenth to a fifth more than attention alone at head size 64, half of that at 128 or when decoding; a
+///                 tenth to a quarter more than attention alone at head size 64, half of that at 128 or decoding; a
 ///                 second look at rows whose maximum is beyond 128 (float), where scores have too few digits behind
 ///                 the point. Memory as attention.
 /// Source          docs/numerics.md#diagnostics

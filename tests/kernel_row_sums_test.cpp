@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <scaledot/kernel/row_sums.hpp>
+#include <scaledot/kernel/short_row_sums.hpp>
 
 #include <doctest/doctest.h>
 

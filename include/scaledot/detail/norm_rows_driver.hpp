@@ -15,6 +15,7 @@
 #include <scaledot/kernel/norm.hpp>
 #include <scaledot/kernel/norm_rows.hpp>
 #include <scaledot/kernel/row_sums.hpp>
+#include <scaledot/kernel/short_row_sums.hpp>
 #include <scaledot/kernel/stream.hpp>
 
 #include <algorithm>
@@ -199,7 +200,7 @@ private:
     template <kernel::store_kind Store>
     void run_groups(std::size_t begin, std::size_t end) const
     {
-        constexpr std::size_t bytes_together = 12288; // which as many results leave in a first-level cache
+        constexpr std::size_t bytes_together = 12288; // a first-level cache holds them, their results and parameters
         // Long rows share the parameters' way from the second-level cache among four, if they fit it.
         const std::size_t fewest = length_ * sizeof(S) <= 65536 ? 4 : 1;
         const std::size_t together =

@@ -8,6 +8,7 @@
 #include <scaledot/kernel/convert.hpp>
 #include <scaledot/kernel/cut_sums.hpp>
 #include <scaledot/kernel/pair.hpp>
+#include <scaledot/kernel/prefetch.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/stream.hpp>
@@ -95,10 +96,7 @@ public:
     void step()
     {
         constexpr std::size_t bytes = step_size * sizeof(S);
-        const auto ahead = reinterpret_cast<std::uintptr_t>(x_ + i_) + bytes;
-        for (std::size_t line = 0; line < bytes; line += 64) {
-            __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
-        }
+        ask_for_bytes<bytes>(x_ + i_, bytes);
         add_block(block, D(0));
         i_ += step_size;
     }

@@ -12,6 +12,7 @@
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/row_sums.hpp>
+#include <scaledot/kernel/short_row_sums.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/stream.hpp>
 #include <scaledot/kernel/unroll.hpp>

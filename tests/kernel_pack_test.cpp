@@ -240,8 +240,8 @@ TEST_CASE_TEMPLATE("score_tile_of_rows: keys as they lie give the bits of packed
     using T = arithmetic<step>;
     constexpr std::size_t keys = width<step>;
     constexpr std::size_t at_once = kernel::transposed_at_once<typename step::element, storage> * step::depth;
-    constexpr std::size_t copied_at_once = 256 / sizeof(storage);
-    for (const std::size_t size : {at_once, 5 * at_once, copied_at_once, 2 * copied_at_once + 3 * at_once}) {
+    constexpr std::size_t line = kernel::cache_line / sizeof(storage);
+    for (const std::size_t size : {at_once, line, line + at_once, 2 * line, 5 * line + 3 * at_once}) {
         const auto apart = static_cast<std::ptrdiff_t>(size);
         for (const std::ptrdiff_t stride : {apart, apart + 3, -apart}) {
             const marked_rows<storage> rows(keys, size, stride);
@@ -261,13 +261,9 @@ TEST_CASE_TEMPLATE("score_tile_of_rows: keys as they lie give the bits of packed
                 std::vector<T> expected(Rows * keys), scores(Rows * keys);
                 kernel::score_tile<step, Rows, keys / step::lanes>(queries.data(), steps * step::copies, panel.data(),
                                                                    steps, expected.data(), keys);
-                constexpr float marker = 77;
-                const std::size_t room = step::lanes * kernel::copied_row<storage>(size);
-                std::vector<storage> copied(room + 1, storage(marker));
                 kernel::score_tile_of_rows<step, Rows>(queries.data(), steps * step::copies, rows.first(), stride,
-                                                       steps, copied.data(), scores.data(), keys);
+                                                       steps, scores.data(), keys);
                 CHECK(scores == expected);
-                CHECK(static_cast<float>(copied[room]) == marker);
                 CHECK(scores[0] > 0);
             };
             check(std::integral_constant<std::size_t, 1>{});

@@ -71,7 +71,6 @@ public:
           query_elements_(steps_ * step::copies),
           packed_queries_(memory.take<element>(long_run_rows<Arch, T>, query_elements_)),
           keys_(memory.take<element>(kernel::block_keys, steps_)),
-          key_rows_(memory.take<K>(lanes, kernel::copied_row<K>(plan.head_size))),
           scores_(memory.take<T>(group_rows<Arch, T>, kernel::block_keys))
     {
         const T scale = kernel::in_range<T>(plan.scale);
@@ -177,7 +176,7 @@ public:
             if constexpr (rows <= few_rows) {
                 kernel::score_tile_of_rows<step, rows>(queries_ + r * query_elements_, query_elements_,
                                                        k_.row(entry_, key_head_, first_key), k_.row_stride(), steps_,
-                                                       key_rows_, scores(r) + panel, kernel::block_keys);
+                                                       scores(r) + panel, kernel::block_keys);
             }
         });
     }
@@ -319,7 +318,6 @@ private:
     element* packed_queries_;
     const element* queries_ = nullptr; ///< those of the run
     element* keys_;
-    K* key_rows_; ///< a vector's keys as they lie
     T* scores_;
 };
 

@@ -136,59 +136,40 @@ void pack_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std:
     }
 }
 
-/// How far apart copy_keys puts rows of `size` elements: rows a power of two apart would meet in few lines of the
-/// cache.
-template <class K>
-constexpr std::size_t copied_row(std::size_t size)
-{
-    constexpr std::size_t line = 64 / sizeof(K);
-    return (size + line - 1) / line * line + line;
-}
-
-/// Copies `count` rows of `size` elements in the order they lie in memory.
-template <class K>
-[[gnu::always_inline]] inline void copy_keys(const K* keys, std::ptrdiff_t key_stride, std::size_t count,
-                                             std::size_t size, K* rows)
-{
-    // Short loops would fill the machine's window with jumps, where it should be full of loads.
-    constexpr std::size_t at_once = 256 / sizeof(K);
-    for (std::size_t row = 0; row < count; ++row, keys += key_stride, rows += copied_row<K>(size)) {
-        std::size_t i = 0;
-        for (; i + at_once <= size; i += at_once) {
-            std::memcpy(static_cast<void*>(rows + i), static_cast<const void*>(keys + i), at_once * sizeof(K));
-        }
-        std::copy(keys + i, keys + size, rows + i);
-    }
-}
-
 /// score_tile with keys that lie as rows, as many as a panel has: where a row or a few see them once, packing would
-/// only be written and read again. The keys of a vector are copied to `rows`, which has room for copied_row(head size)
-/// times Step::lanes, in the order they lie in memory, which the machine follows by itself, and transposed from there.
-/// `steps` is a multiple of what load_transposed takes at once.
+/// only be written and read again. The keys of a vector are transposed a line of each at a time, which is not the order
+/// the machine's own prefetching follows. `steps` is a multiple of what load_transposed takes at once.
 template <class Step, std::size_t Rows, class T, class K>
 void score_tile_of_rows(const typename Step::element* queries, std::size_t query_stride, const K* keys,
-                        std::ptrdiff_t key_stride, std::size_t steps, K* rows, T* scores, std::size_t score_stride)
+                        std::ptrdiff_t key_stride, std::size_t steps, T* scores, std::size_t score_stride)
 {
     using E = typename Step::element;
     using arch = typename Step::arch;
     constexpr std::size_t vectors = register_tile<arch, T>::vectors;
     constexpr std::size_t group = transposed_at_once<E, K>;
-    const std::size_t size = steps * Step::depth;
+    constexpr std::size_t line = cache_line / sizeof(K) / Step::depth;
     for (std::size_t first = 0; first < vectors * Step::lanes; first += Step::lanes) {
-        row_prefetcher after_next(keys, 2 * Step::lanes, key_stride, size);
-        copy_keys(keys, key_stride, Step::lanes, size, rows);
+        row_prefetcher after_next(keys, 2 * Step::lanes, key_stride, steps * Step::depth);
         std::array<typename Step::sum, Rows> sums;
         sums.fill(typename Step::sum(0));
-        for (std::size_t i = 0; i < steps; i += group) {
-            after_next.template ask<group * Step::depth * sizeof(K) * Step::lanes / cache_line>();
-            const auto columns =
-                load_transposed<arch, E>(rows + i * Step::depth, static_cast<std::ptrdiff_t>(copied_row<K>(size)));
+        const auto multiply = [&](std::size_t i) __attribute__((always_inline))
+        {
+            const auto columns = load_transposed<arch, E>(keys + i * Step::depth, key_stride);
             unroll<group>([&](auto c) __attribute__((always_inline)) {
                 unroll<Rows>([&](auto r) __attribute__((always_inline)) {
                     sums[r] = Step::multiply_add(Step::load_left(queries + r * query_stride + (i + c) * Step::copies),
                                                  columns[c], sums[r]);
                 });
             });
+        };
+        std::size_t i = 0;
+        for (; i + line <= steps; i += line) {
+            after_next.template ask<Step::lanes>();
+            unroll<line / group>([&](auto g) __attribute__((always_inline)) { multiply(i + g * group); });
+        }
+        for (; i < steps; i += group) {
+            after_next.template ask<group * Step::lanes / line>();
+            multiply(i);
         }
         unroll<Rows>([&](auto r) __attribute__((always_inline)) {
             sums[r].store_unaligned(scores + r * score_stride + first);

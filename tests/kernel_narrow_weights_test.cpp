@@ -197,7 +197,9 @@ TEST_CASE_TEMPLATE("narrow_weight_sum: powers have the exact sum, all is exact t
     CHECK(worst <= narrow_weight_sum_max_error);
 }
 
-TEST_CASE_TEMPLATE("narrow_totals: each row's lanes added up, a row a lane, of any number of rows", T, float, double)
+TEST_CASE_TEMPLATE(
+    "narrow_totals: each row's lanes added up, a row a lane, of any number of rows; narrow_total: of one", T, float,
+    double)
 {
     using B = batch<arch, T>;
     std::mt19937_64 engine(3);
@@ -221,6 +223,9 @@ TEST_CASE_TEMPLATE("narrow_totals: each row's lanes added up, a row a lane, of a
         std::fill(some.begin() + static_cast<std::ptrdiff_t>(rows), some.end(), pair<B>{nan, nan});
         const auto totals = narrow_totals<arch, T>(some, rows);
         for (std::size_t row = 0; row < rows; ++row) {
+            const auto alone = narrow_total<arch, T>(sums[row]);
+            CHECK(alone.high == totals.high.get(row));
+            CHECK(alone.low == totals.low.get(row));
             const mpfr_number found = mpfr_number(static_cast<double>(totals.high.get(row))) +
                                       mpfr_number(static_cast<double>(totals.low.get(row)));
             CHECK(relative_error<T>(found, exact[row]) <= 0x1p-20);

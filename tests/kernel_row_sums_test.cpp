@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <random>
 #include <vector>
 
 namespace sd = scaledot;
@@ -64,6 +65,37 @@ TEST_CASE("fold_rows: lane r is the fold of row r")
     for (std::size_t r = 0; r < rows; ++r) {
         CHECK(sums[r] == (std::exp2(static_cast<double>(rows)) - 1) * static_cast<double>(r + 1));
         CHECK(largest[r] == std::exp2(static_cast<double>(rows - 1)) * static_cast<double>(r + 1));
+    }
+}
+
+TEST_CASE("fold_row and sum_row: the bits of fold_rows and sum_rows, in every lane")
+{
+    std::mt19937_64 engine(11);
+    std::normal_distribution<double> normal;
+    std::array<D, rows> x;
+    std::array<sd::kernel::pair<D>, rows> pairs;
+    for (std::size_t r = 0; r < rows; ++r) {
+        std::array<double, rows> high;
+        std::array<double, rows> low;
+        for (std::size_t i = 0; i < rows; ++i) {
+            high[i] = normal(engine);
+            low[i] = normal(engine) * 0x1p-53;
+        }
+        x[r] = D::load_unaligned(high.data());
+        pairs[r] = {x[r], D::load_unaligned(low.data())};
+    }
+    const auto add = [](const D& a, const D& b) { return D(a + b); };
+    const auto folded = lanes_of(fold_rows(x, add));
+    const auto sums = sum_rows(pairs);
+    for (std::size_t r = 0; r < rows; ++r) {
+        for (const double lane : lanes_of(fold_row(x[r], add))) {
+            CHECK(lane == folded[r]);
+        }
+        const auto sum = sum_row(pairs[r]);
+        for (std::size_t i = 0; i < rows; ++i) {
+            CHECK(sum.high.get(i) == sums.high.get(r));
+            CHECK(sum.low.get(i) == sums.low.get(r));
+        }
     }
 }
 

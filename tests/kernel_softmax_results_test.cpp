@@ -55,7 +55,10 @@ TEST_CASE_TEMPLATE("inverse_of_sum: 1 / sum to far more digits than T has", T, f
     }
 }
 
-TEST_CASE_TEMPLATE("minus_logarithms: ln to more digits than T has, however small the others' sum", T, float, double)
+TEST_CASE_TEMPLATE(
+    "minus_logarithms: ln to more digits than T has, however small the others' sum; minus_logarithm: the "
+    "same bits of one row",
+    T, float, double)
 {
     using B = batch<arch, T>;
     const weight<T> largest{T(1.5), T(0.01)};
@@ -91,6 +94,16 @@ TEST_CASE_TEMPLATE("minus_logarithms: ln to more digits than T has, however smal
             const auto minus_log = minus_logarithms<arch, T>(rows, others, largest_weights, least, find);
             for (std::size_t lane = 0; lane < rows; ++lane) {
                 const pair<T>& of_lane = all_others[first + lane];
+                bool found = false;
+                const auto alone = minus_logarithm<arch, T>(
+                    {others.high.get(lane), others.low.get(lane)},
+                    {largest_weights.high.get(lane), largest_weights.low.get(lane)}, least, [&] {
+                        found = true;
+                        return of_lane;
+                    });
+                CHECK(found == asked[lane]);
+                CHECK(alone.high == minus_log.high.get(lane));
+                CHECK(alone.low == minus_log.low.get(lane));
                 const bool is_border = std::abs(static_cast<double>(of_lane.high) / (least * 1.515) - 1) < 0.3;
                 if (is_border) {
                     continue; // a third more may be enough

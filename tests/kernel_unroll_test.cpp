@@ -18,3 +18,11 @@ TEST_CASE("unroll: calls the body once for each index, in order, with the index 
     scaledot::kernel::unroll<0>([&](auto) { seen.clear(); });
     CHECK(seen.size() == 4);
 }
+
+TEST_CASE("filled: so many times the same")
+{
+    CHECK(scaledot::kernel::filled<3>(7) == std::array<int, 3>{7, 7, 7});
+    CHECK(scaledot::kernel::filled<0>(7).empty());
+    CHECK(scaledot::kernel::filled<2>(scaledot::kernel::filled<1>(5.5)) ==
+          std::array<std::array<double, 1>, 2>{{{5.5}, {5.5}}});
+}

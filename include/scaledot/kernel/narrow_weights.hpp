@@ -121,8 +121,8 @@ private:
     B low_;
 };
 
-/// The sum of at most `most` narrow weights a lane: powers, exactly, and excesses, which are small beside it and read as
-/// weight_sum does.
+/// The sum of at most `most` narrow weights a lane: powers, exactly, and excesses, which are small beside it and read
+/// as weight_sum does.
 template <class B>
 class narrow_weight_sum {
 public:
@@ -164,8 +164,7 @@ public:
     bool contain(const S* x, std::size_t length) const
     {
         constexpr std::size_t chains = 4;
-        std::array<B, chains> largest;
-        largest.fill(B(T(0)));
+        auto largest = filled<chains>(B(T(0)));
         std::size_t i = 0;
         for (; i + chains * width <= length; i += chains * width) {
             if (i == 2 * chains * width && !xsimd::all(largest[0] <= B(limit_))) {
@@ -195,6 +194,15 @@ private:
     T limit_;
 };
 
+/// The lanes of a row's sum, in fewer lanes of double.
+template <class Arch>
+[[gnu::always_inline]] inline batch<Arch, double> widened_sum(const pair<batch<Arch, float>>& of_lanes)
+{
+    const auto high = widen_halves(of_lanes.high);
+    const auto low = widen_halves(of_lanes.low);
+    return (high[0] + high[1]) + (low[0] + low[1]);
+}
+
 /// The sums of narrow rows, a row a lane, of the sums in each row's lanes: those of `rows` rows, beside which sums has
 /// room for as many as a vector has lanes.
 template <class Arch, class T>
@@ -206,25 +214,37 @@ pair<batch<Arch, T>> narrow_totals(std::array<pair<batch<Arch, T>>, lanes<Arch, 
         const auto total = sum_rows(sums);
         return fast_two_sum(total.high, total.low);
     } else {
-        using B = batch<Arch, T>;
         using D = batch<Arch, double>;
-        alignas(alignment_of<Arch>) std::array<T, 2 * B::size> of_row;
         std::array<D, 2> totals;
-        for (std::size_t half = 0; half < 2; ++half) {
+        unroll<2>([&](auto half) __attribute__((always_inline)) {
             std::array<D, D::size> wide;
-            for (std::size_t row = 0; row < D::size; ++row) {
-                const pair<B>& sum = sums[half * D::size + row];
-                sum.high.store_aligned(of_row.data());
-                sum.low.store_aligned(of_row.data() + B::size);
-                const auto part = [&](std::size_t i) { return load_vector<Arch, double>(of_row.data() + i * D::size); };
-                wide[row] = (part(0) + part(1)) + (part(2) + part(3));
-            }
+            unroll<D::size>([&](auto row) __attribute__((always_inline)) {
+                wide[row] = widened_sum<Arch>(sums[half * D::size + row]);
+            });
             totals[half] = fold_rows(
                 wide, [](const D& a, const D& b) __attribute__((always_inline)) { return D(a + b); });
-        }
-        const B high = narrow_halves(totals);
+        });
+        const auto high = narrow_halves(totals);
         const auto rounded = widen_halves(high);
         return {high, narrow_halves(std::array<D, 2>{totals[0] - rounded[0], totals[1] - rounded[1]})};
+    }
+}
+
+/// The same of a single row, to the bit.
+template <class Arch, class T>
+[[gnu::always_inline]] inline pair<T> narrow_total(const pair<batch<Arch, T>>& of_lanes)
+{
+    if constexpr (sizeof(T) == 8) {
+        const auto total = sum_row(of_lanes);
+        return fast_two_sum<T>(total.high.get(0), total.low.get(0));
+    } else {
+        using D = batch<Arch, double>;
+        const double total = fold_row(
+                                 widened_sum<Arch>(of_lanes),
+                                 [](const D& a, const D& b) __attribute__((always_inline)) { return D(a + b); })
+                                 .get(0);
+        const auto high = static_cast<float>(total);
+        return {high, static_cast<float>(total - static_cast<double>(high))};
     }
 }
 

@@ -7,8 +7,11 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/unroll.hpp>
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <type_traits>
@@ -99,6 +102,31 @@ template <class V>
     sum.low = sum.low + next.low;
 }
 
+/// total + part, to twice the precision of its numbers.
+template <class V>
+[[gnu::always_inline]] inline void add(pair<V>& total, const pair<V>& part)
+{
+    accumulate(total, part.high);
+    total.low = total.low + part.low;
+}
+
+/// Lanes are added up in so many chains, of lanes i, i + lane_chains, ..., since each addition waits for the one
+/// before.
+template <class B>
+inline constexpr std::size_t lane_chains = std::min<std::size_t>(B::size, 4);
+
+/// The sum of chains.
+template <class V, std::size_t Chains>
+[[gnu::always_inline]] inline pair<V> sum_of_chains(std::array<pair<V>, Chains> chains)
+{
+    unroll<std::bit_width(Chains) - 1>([&](auto level) __attribute__((always_inline)) {
+        unroll<(Chains >> (level + 1))>([&](auto i) __attribute__((always_inline)) {
+            add(chains[i], chains[i + (Chains >> (level + 1))]);
+        });
+    });
+    return fast_two_sum(chains[0].high, chains[0].low);
+}
+
 /// The sum of all lanes of both parts.
 template <class T, class A>
 [[gnu::always_inline]] inline pair<T> reduce(const pair<xsimd::batch<T, A>>& sum)
@@ -108,12 +136,9 @@ template <class T, class A>
     alignas(A::alignment()) std::array<T, count> low;
     sum.high.store_aligned(high.data());
     sum.low.store_aligned(low.data());
-    pair<T> total{0, 0};
-    for (std::size_t i = 0; i < count; ++i) {
-        accumulate(total, high[i]);
-        total.low += low[i];
-    }
-    return two_sum(total.high, total.low);
+    auto chains = filled<lane_chains<xsimd::batch<T, A>>>(pair<T>{0, 0});
+    unroll<count>([&](auto i) __attribute__((always_inline)) { add(chains[i % chains.size()], {high[i], low[i]}); });
+    return sum_of_chains(chains);
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

@@ -48,22 +48,41 @@ template <class V, class Operation>
     return rows[0];
 }
 
-/// The same for pairs: the rounding errors of sums are kept.
+/// The same of a single row, to the bit, in every lane.
+template <class V, class Operation>
+[[gnu::always_inline]] inline V fold_row(V row, Operation&& operation)
+{
+    unroll<std::bit_width(V::size) - 1>([&](auto)
+                                            __attribute__((always_inline)) { row = fold_pairs(row, row, operation); });
+    return row;
+}
+
+/// fold_pairs for sums of pairs: the rounding errors of sums are kept.
 template <class V>
-[[gnu::always_inline]] inline pair<V> sum_rows(std::array<pair<V>, V::size> rows)
+[[gnu::always_inline]] inline pair<V> sum_pairs(const pair<V>& a, const pair<V>& b)
 {
     using even = shuffles::every_other<V::size, 0>;
     using odd = shuffles::every_other<V::size, 1>;
+    const auto sum = two_sum(V(even::apply(a.high.data, b.high.data)), V(odd::apply(a.high.data, b.high.data)));
+    const V low = V(even::apply(a.low.data, b.low.data)) + V(odd::apply(a.low.data, b.low.data));
+    return {sum.high, sum.low + low};
+}
+
+template <class V>
+[[gnu::always_inline]] inline pair<V> sum_rows(std::array<pair<V>, V::size> rows)
+{
     unroll<std::bit_width(V::size) - 1>([&](auto level) __attribute__((always_inline)) {
         unroll<(V::size >> (level + 1))>([&](auto i) __attribute__((always_inline)) {
-            const pair<V>& a = rows[2 * i];
-            const pair<V>& b = rows[2 * i + 1];
-            const auto sum = two_sum(V(even::apply(a.high.data, b.high.data)), V(odd::apply(a.high.data, b.high.data)));
-            const V low = V(even::apply(a.low.data, b.low.data)) + V(odd::apply(a.low.data, b.low.data));
-            rows[i] = {sum.high, sum.low + low};
+            rows[i] = sum_pairs(rows[2 * i], rows[2 * i + 1]);
         });
     });
     return rows[0];
+}
+template <class V>
+[[gnu::always_inline]] inline pair<V> sum_row(pair<V> row)
+{
+    unroll<std::bit_width(V::size) - 1>([&](auto) __attribute__((always_inline)) { row = sum_pairs(row, row); });
+    return row;
 }
 
 /// The smaller of unsigned numbers of 32 or 16 bits.

@@ -208,13 +208,15 @@ private:
     /// The sums in each row's lanes, added up, a row a lane, to the bit as reduce() does.
     pair<B> fold() const
     {
-        pair<B> sum{B(0), B(0)};
+        auto chains = filled<lane_chains<B>>(pair<B>{B(0), B(0)});
         unroll<width / group_lanes<T>>([&](auto group) __attribute__((always_inline)) {
             const auto high = load_transposed<Arch, T>(first_.data() + group * group_lanes<T>, width);
             const auto low = load_transposed<Arch, T>(second_.data() + group * group_lanes<T>, width);
-            unroll<high.size()>([&](auto i) __attribute__((always_inline)) { kernel::add(sum, {high[i], low[i]}); });
+            unroll<high.size()>([&](auto i) __attribute__((always_inline)) {
+                kernel::add(chains[(group * group_lanes<T> + i) % chains.size()], {high[i], low[i]});
+            });
         });
-        return fast_two_sum(sum.high, sum.low);
+        return sum_of_chains(chains);
     }
 
     rows_type rows_;

@@ -198,6 +198,44 @@ pair<batch<Arch, T>> minus_logarithms(std::size_t rows, const pair<batch<Arch, T
     return logarithms.negative();
 }
 
+template <class D>
+D leading(const D& x)
+{
+    return x;
+}
+template <class D>
+D leading(const pair<D>& x)
+{
+    return x.high;
+}
+
+/// The same of a single row, to the bit.
+template <class Arch, class T, class FindOthers>
+pair<T> minus_logarithm(const pair<T>& others, const pair<T>& largest, double least, const FindOthers& find_others)
+{
+    using D = batch<Arch, double>;
+    const auto number = [](const pair<T>& sum) {
+        if constexpr (sizeof(T) == 4) {
+            return D(static_cast<double>(sum.high) + static_cast<double>(sum.low));
+        } else {
+            return pair<D>{D(sum.high), D(sum.low)};
+        }
+    };
+    const D ratio = quotient(leading(number(others)), leading(number(largest)));
+    sum_logarithms<Arch, decltype(number(others))> logarithms(number(others), number(largest), ratio);
+    if (ratio.get(0) < least) {
+        logarithms.replace(number(find_others()), least);
+    }
+    const auto logarithm = logarithms.logarithm();
+    if constexpr (sizeof(T) == 4) {
+        const double value = -logarithm.get(0);
+        const T high = barrier(static_cast<T>(value)); // else compilers may take it for the logarithm itself
+        return {high, static_cast<T>(value - static_cast<double>(high))};
+    } else {
+        return {-logarithm.high.get(0), -logarithm.low.get(0)};
+    }
+}
+
 /// One logsumexp a lane, written to *place(lane): maximum / T minus the negative logarithm. Rows without a distribution
 /// are the caller's.
 template <class Arch, class T, class Place>

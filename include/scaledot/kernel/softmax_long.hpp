@@ -218,18 +218,19 @@ private:
             }
             pair<B> sum{B(others.high), B(others.low)};
             std::array<std::size_t, width> counts{count_maxima_of_row<Arch>(x, length_, found.maximum.get(0))};
-            add_further_maxima<Arch, T>(sum, counts, largest_weight(found));
-            return {sum.high.get(0), sum.low.get(0)};
+            const pair<T> largest = largest_weight(found);
+            add_further_maxima<Arch, T>(sum, counts, {B(largest.high), B(largest.low)});
+            return first_lane(sum);
         }
     }
 
     void add_narrow(const S* x, const S* next, found_row& found)
     {
         found.narrow = true;
-        const auto totals =
-            narrow_total(add_beside<narrow_weight_sum<B>>(x, next, narrow_weigher<B>(temperature_.scale)));
-        found.sum = {totals.high.get(0), totals.low.get(0)};
-        found.poisoned = xsimd::any(poison_of(totals.high, totals.high) != I(0));
+        found.sum =
+            narrow_total<Arch, T>(add_beside<narrow_weight_sum<B>>(x, next, narrow_weigher<B>(temperature_.scale)));
+        const B sum(found.sum.high);
+        found.poisoned = xsimd::any(poison_of(sum, sum) != I(0));
     }
 
     /// Adds up a row beside the waiting one, if that can be written so, else after it.
@@ -343,35 +344,38 @@ private:
         waiting_.exists = false;
     }
 
-    pair<B> largest_weight(const found_row& found) const
+    pair<T> largest_weight(const found_row& found) const
     {
-        return as_pair(weigher<B, false>(found.frame, temperature_.scale)(found.maximum));
+        return first_lane(as_pair(weigher<B, false>(found.frame, temperature_.scale)(found.maximum)));
     }
+
+    static pair<T> first_lane(const pair<B>& x) { return {x.high.get(0), x.low.get(0)}; }
 
     pair<B> minus_logarithm(const S* x, const found_row& found) const
     {
-        const pair<B> sum{B(found.sum.high), B(found.sum.low)};
-        const auto logarithm = [&](const pair<B>& others, const pair<B>& largest, double least,
-                                   const auto& find_others) {
-            const auto result = minus_logarithms<Arch, T>(1, others, largest, least, find_others);
-            return pair<B>{B(result.high.get(0)), B(result.low.get(0))};
-        };
+        const pair<T> result = logarithm(x, found);
+        return {B(result.high), B(result.low)};
+    }
+
+    pair<T> logarithm(const S* x, const found_row& found) const
+    {
         if constexpr (may_be_narrow) {
             if (found.narrow) {
                 const narrow_weigher<B> weigh(temperature_.scale);
-                const pair<B> largest = as_pair(weigh(found.maximum));
-                const auto find = [&](const wanted_lanes<Arch, T>&, pair<B>& others) {
-                    others = narrow_total(add_narrow_others<Arch, T>(x, length_, weigh, found.maximum.get(0)));
-                };
-                return logarithm(sum_of(sum, scaled(largest, B(-1))), largest, outweighed, find);
+                const pair<T> largest = first_lane(as_pair(weigh(found.maximum)));
+                return kernel::minus_logarithm<Arch, T>(
+                    sum_of(found.sum, scaled(largest, T(-1))), largest, outweighed, [&] {
+                        return narrow_total<Arch, T>(
+                            add_narrow_others<Arch, T>(x, length_, weigh, found.maximum.get(0)));
+                    });
             }
         }
-        const auto find = [&](const wanted_lanes<Arch, T>&, pair<B>& others) { others = others_of(x, found); };
-        return logarithm(sum, largest_weight(found), least_others<T>(length_), find);
+        return kernel::minus_logarithm<Arch, T>(found.sum, largest_weight(found), least_others<T>(length_),
+                                                [&] { return others_of(x, found); });
     }
 
     /// The sum without the maximum, of a row that is not narrow.
-    pair<B> others_of(const S* x, const found_row& found) const
+    pair<T> others_of(const S* x, const found_row& found) const
     {
         const T maximum = found.maximum.get(0);
         if (xsimd::all(found.frame.plain == B(1))) {
@@ -380,19 +384,11 @@ private:
             if (xsimd::all(frames.plain == B(1))) {
                 const pair<T> sum =
                     reduce(add_plain_others<Arch, T>(x, length_, frames.of_second, temperature_.scale, maximum));
-                return {sum.high * frames.power, sum.low * frames.power};
+                const T power = frames.power.get(0);
+                return {sum.high * power, sum.low * power};
             }
         }
-        const pair<T> sum = reduce(add_any_others<Arch, T>(x, length_, found.frame, temperature_.scale, maximum));
-        return {B(sum.high), B(sum.low)};
-    }
-
-    /// Of the sums in the lanes of a narrow row.
-    static pair<B> narrow_total(const pair<B>& of_lanes)
-    {
-        std::array<pair<B>, width> sums;
-        sums[0] = of_lanes;
-        return narrow_totals<Arch, T>(sums, 1);
+        return reduce(add_any_others<Arch, T>(x, length_, found.frame, temperature_.scale, maximum));
     }
 
     std::size_t length_;

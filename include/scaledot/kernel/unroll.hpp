@@ -5,6 +5,7 @@
 
 #include <scaledot/detail/config.hpp>
 
+#include <array>
 #include <cstddef>
 #include <type_traits>
 #include <utility>
@@ -22,6 +23,19 @@ template <std::size_t Count, class Body>
 [[gnu::always_inline]] inline void unroll(Body&& body)
 {
     unroll_indices(body, std::make_index_sequence<Count>{});
+}
+
+template <std::size_t... I, class X>
+[[gnu::always_inline]] inline std::array<X, sizeof...(I)> filled_at(const X& x, std::index_sequence<I...>)
+{
+    return {(static_cast<void>(I), x)...};
+}
+
+/// Count times x, without a loop: compilers that do not unroll would keep what a loop fills in memory.
+template <std::size_t Count, class X>
+[[gnu::always_inline]] inline std::array<X, Count> filled(const X& x)
+{
+    return filled_at(x, std::make_index_sequence<Count>{});
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

@@ -247,14 +247,6 @@ private:
     B excesses_ = B(T(0));
 };
 
-/// total + part, to twice the precision of its numbers.
-template <class V>
-[[gnu::always_inline]] inline void add(pair<V>& total, const pair<V>& part)
-{
-    accumulate(total, part.high);
-    total.low = total.low + part.low;
-}
-
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel
 SCALEDOT_KERNELS_END
 

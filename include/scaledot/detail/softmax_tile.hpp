@@ -8,6 +8,7 @@
 #include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/unroll.hpp>
 
 #include <algorithm>
 #include <array>
@@ -113,9 +114,9 @@ public:
         }
         for_each_group<at_once>([&](std::size_t i) __attribute__((always_inline)) {
             const auto components = kernel::load_transposed<Arch, T>(x + i, stride);
-            for (std::size_t k = 0; k < at_once; ++k) {
+            kernel::unroll<at_once>([&](auto k) __attribute__((always_inline)) {
                 components[k].store_aligned(data_ + (i + k) * lanes);
-            }
+            });
         });
     }
 
@@ -127,9 +128,9 @@ public:
             if (rows == lanes && length_ >= at_once) {
                 for_each_group<at_once>([&](std::size_t i) __attribute__((always_inline)) {
                     std::array<B, at_once> components;
-                    for (std::size_t k = 0; k < at_once; ++k) {
+                    kernel::unroll<at_once>([&](auto k) __attribute__((always_inline)) {
                         components[k] = B::load_aligned(data_ + (i + k) * lanes);
-                    }
+                    });
                     kernel::store_transposed<Arch, T>(y + i, stride, components);
                 });
                 return;

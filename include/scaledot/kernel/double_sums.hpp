@@ -215,8 +215,7 @@ private:
     /// Less than a block of them, and zeros.
     [[gnu::always_inline]] std::array<D, block> last_columns(std::size_t i, std::size_t count) const
     {
-        std::array<D, block> x;
-        x.fill(D(0));
+        auto x = filled<block>(D(0));
         std::size_t c = 0;
         for (; i + c + 2 <= count; c += 2) {
             load_two(i + c, &x[c]);

@@ -8,6 +8,7 @@
 #include <scaledot/kernel/convert.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/simd.hpp>
+#include <scaledot/kernel/unroll.hpp>
 
 #include <bit>
 #include <cstddef>
@@ -27,9 +28,9 @@ template <int Last, class D>
 [[gnu::always_inline]] inline D atanh_series(const D& x)
 {
     D sum(1.0 / Last);
-    for (int n = Last - 2; n > 1; n -= 2) {
-        sum = multiply_add(sum, x, D(1.0 / n));
-    }
+    unroll<(Last - 3) / 2>([&](auto i) __attribute__((always_inline)) {
+        sum = multiply_add(sum, x, D(1.0 / (Last - 2 - 2 * static_cast<int>(i))));
+    });
     return sum;
 }
 

@@ -52,10 +52,8 @@ magnitude_range magnitudes_of(const G* x, std::size_t count)
     using F = batch<Arch, float>;
     constexpr float smallest_normal = std::numeric_limits<float>::min();
     constexpr std::size_t chains = 4;
-    std::array<F, chains> least;
-    std::array<F, chains> largest;
-    least.fill(F(std::numeric_limits<float>::max()));
-    largest.fill(F(0.0f));
+    auto least = filled<chains>(F(std::numeric_limits<float>::max()));
+    auto largest = filled<chains>(F(0.0f));
     const auto look_at = [&](std::size_t chain, const F& v) __attribute__((always_inline))
     {
         least[chain] = smaller_magnitude(v, least[chain]);
@@ -246,9 +244,7 @@ public:
 
     [[gnu::always_inline]] void step()
     {
-        for (std::size_t v = 0; v < Step; ++v) {
-            whole();
-        }
+        unroll<Step>([&](auto) __attribute__((always_inline)) { whole(); });
     }
 
     [[gnu::always_inline]] void finish()

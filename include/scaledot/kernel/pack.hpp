@@ -11,6 +11,7 @@
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/step.hpp>
+#include <scaledot/kernel/unroll.hpp>
 
 #include <algorithm>
 #include <array>
@@ -150,8 +151,7 @@ void score_tile_of_rows(const typename Step::element* queries, std::size_t query
     constexpr std::size_t line = cache_line / sizeof(K) / Step::depth;
     for (std::size_t first = 0; first < vectors * Step::lanes; first += Step::lanes) {
         row_prefetcher after_next(keys, 2 * Step::lanes, key_stride, steps * Step::depth);
-        std::array<typename Step::sum, Rows> sums;
-        sums.fill(typename Step::sum(0));
+        auto sums = filled<Rows>(typename Step::sum(0));
         const auto multiply = [&](std::size_t i) __attribute__((always_inline))
         {
             const auto columns = load_transposed<arch, E>(keys + i * Step::depth, key_stride);

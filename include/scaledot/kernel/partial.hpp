@@ -121,8 +121,7 @@ bool all_finite(const T* values, std::size_t count)
     constexpr std::size_t width = lanes<Arch, T>;
     constexpr std::size_t chains = 4;
     const B zero = barrier(B(0)); // 0 * inf is NaN, which -ffast-math must not see through
-    std::array<B, chains> products;
-    products.fill(B(0));
+    auto products = filled<chains>(B(0));
     std::size_t i = 0;
     for (; i + chains * width <= count; i += chains * width) {
         unroll<chains>([&](auto c) __attribute__((always_inline)) {

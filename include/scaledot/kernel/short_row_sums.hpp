@@ -61,9 +61,7 @@ template <class Arch, bool Centred, class S>
     constexpr std::size_t at_once = transposed_at_once<float, S>;
     constexpr std::size_t block = std::max(at_once, D::size);
     std::array<row_sums<Arch>, 2> result;
-    std::array<std::array<D, D::size>, 2> squares;
-    squares[0].fill(D(0));
-    squares[1].fill(D(0));
+    auto squares = filled<2>(filled<D::size>(D(0)));
     smallest_magnitude<F> smallest;
     std::size_t i = 0;
     const auto add = [&](auto place, const F& column) __attribute__((always_inline))
@@ -104,7 +102,7 @@ template <class Arch, bool Centred, class S>
         }
     });
     const auto halves = smallest.halves();
-    for (std::size_t half = 0; half < 2; ++half) {
+    unroll<2>([&](auto half) __attribute__((always_inline)) {
         unroll<std::bit_width(D::size) - 1>([&](auto level) __attribute__((always_inline)) {
             unroll<(D::size >> (level + 1))>([&](auto k) __attribute__((always_inline)) {
                 squares[half][k] = barrier(D(squares[half][2 * k] + squares[half][2 * k + 1]));
@@ -112,7 +110,7 @@ template <class Arch, bool Centred, class S>
         });
         result[half].squares = squares[half][0];
         result[half].smallest = widen_unsigned<D>(halves[half]);
-    }
+    });
     return result;
 }
 

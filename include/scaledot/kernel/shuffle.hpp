@@ -79,9 +79,11 @@ template <class T, class A, class Operation>
     {
         x = operation(x, xsimd::batch<T, A>(shuffles::rotation<Half, count>::apply(x.data, x.data)));
     };
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline))
+    {
         (fold(std::integral_constant<std::size_t, (count >> (I + 1))>{}), ...);
-    }(std::make_index_sequence<std::bit_width(count) - 1>{});
+    }
+    (std::make_index_sequence<std::bit_width(count) - 1>{});
     return x.data[0];
 }
 
@@ -250,9 +252,11 @@ template <class Arch, class T, class Operation>
         unroll<Half>([&](auto i)
                          __attribute__((always_inline)) { columns[i] = operation(columns[i], columns[i + Half]); });
     };
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline))
+    {
         (fold(std::integral_constant<std::size_t, (width >> (I + 1))>{}), ...);
-    }(std::make_index_sequence<std::bit_width(width) - 1>{});
+    }
+    (std::make_index_sequence<std::bit_width(width) - 1>{});
     return columns[0];
 }
 
@@ -285,9 +289,9 @@ template <class Arch, class T>
     shuffles::transpose_inside_groups<Arch, T>(x);
     unroll<group>([&](auto i) __attribute__((always_inline)) {
         const auto groups = std::bit_cast<std::array<vector_of_t<T, group>, count / group>>(x[i]);
-        for (std::size_t l = 0; l < count / group; ++l) {
+        unroll<groups.size()>([&](auto l) __attribute__((always_inline)) {
             std::memcpy(rows + static_cast<std::ptrdiff_t>(group * l + i) * stride, &groups[l], sizeof groups[l]);
-        }
+        });
     });
 }
 

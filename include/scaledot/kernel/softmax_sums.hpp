@@ -102,7 +102,7 @@ template <class B>
 template <class B, class Load>
 [[gnu::always_inline]] inline chain_ranges<B> find_ranges(std::size_t count, Load&& load)
 {
-    chain_ranges<B> ranges;
+    chain_ranges<B> ranges = filled<range_chains>(logit_range<B>{});
     const auto add = [&](std::size_t chain, std::size_t i) __attribute__((always_inline))
     {
         const B x = load(i);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/row_sums.hpp>
 #include <scaledot/kernel/short_row_sums.hpp>
 

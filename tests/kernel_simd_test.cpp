@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/simd.hpp>
 

@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_CUT_SUMS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/convert.hpp>
 #include <scaledot/kernel/moments.hpp>
 #include <scaledot/kernel/pair.hpp>

@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_DIAGNOSTICS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/exp.hpp>
 #include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/products.hpp>

@@ -6,6 +6,7 @@
 #define SCALEDOT_KERNEL_DOUBLE_ROWS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/double_sums.hpp>
 #include <scaledot/kernel/moments.hpp>
 #include <scaledot/kernel/pair.hpp>

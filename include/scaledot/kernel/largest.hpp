@@ -4,6 +4,7 @@
 #define SCALEDOT_KERNEL_LARGEST_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/unroll.hpp>

@@ -7,6 +7,7 @@
 #define SCALEDOT_KERNEL_NORM_ROWS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/moments.hpp>
 #include <scaledot/kernel/norm.hpp>
 #include <scaledot/kernel/pair.hpp>

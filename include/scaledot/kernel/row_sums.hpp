@@ -6,6 +6,7 @@
 
 #include <scaledot/detail/config.hpp>
 #include <scaledot/kernel/bfloat16_pairs.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/convert.hpp>
 #include <scaledot/kernel/cut_sums.hpp>
 #include <scaledot/kernel/pair.hpp>

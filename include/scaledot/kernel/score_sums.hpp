@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_SCORE_SUMS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/diagnostics.hpp>
 #include <scaledot/kernel/exp.hpp>
 #include <scaledot/kernel/scores.hpp>

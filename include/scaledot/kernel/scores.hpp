@@ -4,6 +4,7 @@
 #define SCALEDOT_KERNEL_SCORES_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/exp.hpp>
 #include <scaledot/kernel/shuffle.hpp>
 #include <scaledot/kernel/simd.hpp>

@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_SHUFFLE_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/simd.hpp>
 #include <scaledot/kernel/unroll.hpp>
 

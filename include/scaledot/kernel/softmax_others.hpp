@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_SOFTMAX_OTHERS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/convert.hpp>
 #include <scaledot/kernel/logarithm.hpp>
 #include <scaledot/kernel/narrow_weights.hpp>

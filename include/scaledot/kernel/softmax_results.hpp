@@ -4,6 +4,7 @@
 #define SCALEDOT_KERNEL_SOFTMAX_RESULTS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/convert.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/partial_vectors.hpp>

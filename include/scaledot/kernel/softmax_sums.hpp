@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_SOFTMAX_SUMS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/partial_vectors.hpp>
 #include <scaledot/kernel/shuffle.hpp>

@@ -5,6 +5,7 @@
 #define SCALEDOT_KERNEL_WEIGHTS_HPP
 
 #include <scaledot/detail/config.hpp>
+#include <scaledot/kernel/choice.hpp>
 #include <scaledot/kernel/exp.hpp>
 #include <scaledot/kernel/pair.hpp>
 #include <scaledot/kernel/simd.hpp>

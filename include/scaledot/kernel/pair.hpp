@@ -124,7 +124,7 @@ template <class V, std::size_t Chains>
             add(chains[i], chains[i + (Chains >> (level + 1))]);
         });
     });
-    return fast_two_sum(chains[0].high, chains[0].low);
+    return two_sum(chains[0].high, chains[0].low);
 }
 
 /// The sum of all lanes of both parts.

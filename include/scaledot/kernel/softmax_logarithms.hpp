@@ -198,6 +198,7 @@ pair<batch<Arch, T>> minus_logarithms(std::size_t rows, const pair<batch<Arch, T
     return logarithms.negative();
 }
 
+/// x to the precision of its numbers.
 template <class D>
 D leading(const D& x)
 {

@@ -53,17 +53,17 @@ public:
         const found_row found = begin(x, next);
         if constexpr (Output == softmax_output::logsumexp) {
             store_logsumexp<Arch, T>([&](std::size_t) { return y; }, 1, found.maximum, temperature_.value,
-                                     minus_logarithm(x, found));
+                                     in_every_lane(minus_logarithm(x, found)));
             if (found.poisoned) {
                 *y = to_storage<R>(logsumexp_of_poisoned<T>(x, length_, 1));
             }
         } else if (found.poisoned) {
             std::fill_n(y, length_, to_storage<R>(quiet_nan<T>()));
         } else if constexpr (Output == softmax_output::probabilities) {
-            const auto inverse = inverse_of_sum(pair<B>{B(found.sum.high), B(found.sum.low)});
+            const auto inverse = inverse_of_sum(in_every_lane(found.sum));
             waiting_ = {true, x, y, found.frame, found.maximum, inverse};
         } else {
-            waiting_ = {true, x, y, found.frame, found.maximum, minus_logarithm(x, found)};
+            waiting_ = {true, x, y, found.frame, found.maximum, in_every_lane(minus_logarithm(x, found))};
         }
     }
 
@@ -146,10 +146,9 @@ private:
             if (sum_of_counts<Arch, T>(maxima) == 1) {
                 return others;
             }
-            pair<B> sum{B(others.high), B(others.low)};
+            pair<B> sum = in_every_lane(others);
             std::array<std::size_t, width> counts{count_maxima_of_row<Arch>(x, length_, found.maximum.get(0))};
-            const pair<T> largest = largest_weight(found);
-            add_further_maxima<Arch, T>(sum, counts, {B(largest.high), B(largest.low)});
+            add_further_maxima<Arch, T>(sum, counts, in_every_lane(largest_weight(found)));
             return first_lane(sum);
         }
     }
@@ -281,13 +280,9 @@ private:
 
     static pair<T> first_lane(const pair<B>& x) { return {x.high.get(0), x.low.get(0)}; }
 
-    pair<B> minus_logarithm(const S* x, const found_row& found) const
-    {
-        const pair<T> result = logarithm(x, found);
-        return {B(result.high), B(result.low)};
-    }
+    static pair<B> in_every_lane(const pair<T>& x) { return {B(x.high), B(x.low)}; }
 
-    pair<T> logarithm(const S* x, const found_row& found) const
+    pair<T> minus_logarithm(const S* x, const found_row& found) const
     {
         if constexpr (may_be_narrow) {
             if (found.narrow) {

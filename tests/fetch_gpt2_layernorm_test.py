@@ -111,7 +111,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if fault == "cut":
             body, self.close_connection = body[:len(body) // 2], True
-        server.sent += self.wfile.write(body)
+        server.sent += len(body)  # before the client may ask for more
+        self.wfile.write(body)
 
     def log_message(self, *_):
         pass

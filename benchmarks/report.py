@@ -136,6 +136,7 @@ def decode_table(cases, rivals):
 
 
 def types_table(cases):
+    rivals = rivals_of({case: contenders for case, contenders in cases.items() if case.type != "float"})
     rows = []
     for case, contenders in cases.items():
         float_case = cases.get(case._replace(type="float"), {})
@@ -145,8 +146,12 @@ def types_table(cases):
         of_best = "of_read_rate" if case.phase == "decode" else "of_peak"
         of_best_text = percent(ours[of_best]) + (" of read rate" if case.phase == "decode" else " of peak")
         speed = float_case[OURS].seconds / ours.seconds
-        rows.append([case.type.replace("_", " "), shape_text(case), milliseconds(ours.seconds), of_best_text, f"{speed:.2f}"])
-    return table(["type", "shape", "ms", "share", "float's time / its time"], rows) if rows else []
+        rows.append(
+            [case.type.replace("_", " "), shape_text(case), milliseconds(ours.seconds), of_best_text, f"{speed:.2f}"]
+            + ratios(contenders, rivals)
+        )
+    rivals = [f"{who} / ours" for who in rivals]
+    return table(["type", "shape", "ms", "share", "float's time / its time"] + rivals, rows) if rows else []
 
 
 def comparisons(cases):
@@ -176,7 +181,8 @@ def losses(cases, rivals):
         }
         if faster:
             names = ", ".join(f"{who} ({times:.2f} times as fast)" for who, times in faster.items())
-            lines.append(f"- against {names}: {shape_text(case)}")  # "[shape]: name (...)" would define a link
+            kind = "" if case.type == "float" else f"{case.type}, "
+            lines.append(f"- against {names}: {kind}{shape_text(case)}")  # "[shape]: name (...)" would define a link
     return lines or ["Nowhere in this run."]
 
 

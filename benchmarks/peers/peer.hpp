@@ -62,6 +62,8 @@ public:
     virtual std::string name() const = 0;
     /// Version, and what else tells which code runs: for the report.
     virtual std::string description() const = 0;
+    /// Of queries, keys and values.
+    virtual std::string type() const { return "float"; }
     virtual bool supports(const attention_shape&) const { return true; }
     /// Largest difference from our float result that counts as the same; values are of order 1.
     virtual double tolerance() const { return 2e-5; }

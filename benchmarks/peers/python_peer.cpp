@@ -14,7 +14,8 @@ namespace {
 
 class prepared_in_python final : public prepared_attention {
 public:
-    prepared_in_python(std::shared_ptr<python_process> process, const attention_problem& problem)
+    prepared_in_python(std::shared_ptr<python_process> process, const attention_problem& problem,
+                       const std::string& type)
         : process_(std::move(process)), outputs_(problem.shape.query_elements()),
           inputs_and_output_(elements(problem.shape))
     {
@@ -28,7 +29,7 @@ public:
         for (const std::size_t n : {s.batch, s.heads, s.key_heads, s.queries, s.keys, s.size}) {
             order << ' ' << n;
         }
-        order << ' ' << s.causal;
+        order << ' ' << s.causal << ' ' << type;
         process_->ask(order.str());
     }
 
@@ -51,9 +52,14 @@ private:
 
 } // namespace
 
-python_peer::python_peer(std::string name, std::string description, std::string script)
-    : name_(std::move(name)), description_(std::move(description)), script_(std::move(script))
+python_peer::python_peer(std::string name, std::string description, std::string script, std::string type)
+    : name_(std::move(name)), description_(std::move(description)), script_(std::move(script)), type_(std::move(type))
 {
+}
+
+double python_peer::tolerance() const
+{
+    return type_ == "float" ? contender::tolerance() : 1e-1;
 }
 
 python_peer::~python_peer() = default;
@@ -63,7 +69,7 @@ std::unique_ptr<prepared_attention> python_peer::prepare(const attention_problem
     if (!process_) {
         process_ = std::make_shared<python_process>(script_, threads);
     }
-    return std::make_unique<prepared_in_python>(process_, problem);
+    return std::make_unique<prepared_in_python>(process_, problem, type_);
 }
 
 } // namespace scaledot_benchmark

@@ -6,6 +6,7 @@
 
 #include "peer.hpp"
 
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -15,15 +16,18 @@ class python_process;
 
 class python_peer final : public contender {
 public:
-    python_peer(std::string name, std::string description, std::string script);
+    python_peer(std::string name, std::string description, std::string script, std::string type = "float");
     ~python_peer() override;
 
     std::string name() const override { return name_; }
     std::string description() const override { return description_; }
+    std::string type() const override { return type_; }
+    double tolerance() const override;
+    std::size_t cache_element_size() const override { return type_ == "float" ? 4 : 2; }
     std::unique_ptr<prepared_attention> prepare(const attention_problem& problem, int threads) override;
 
 private:
-    std::string name_, description_, script_;
+    std::string name_, description_, script_, type_;
     std::shared_ptr<python_process> process_;
 };
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The child's side of python_peer.cpp: takes orders from standard input, one a line, answers on standard output.
 
-    prepare PATH BATCH HEADS KEY_HEADS QUERIES KEYS SIZE CAUSAL   maps q, k, v and the output, one after the other
-    run TIMES                                                     answers with the seconds it took
-    output                                                        copies the last result to where the parent reads it
+    prepare PATH BATCH HEADS KEY_HEADS QUERIES KEYS SIZE CAUSAL TYPE   maps q, k, v and the output, one after the other
+    run TIMES                                                          answers with the seconds it took
+    output                                                             copies the last result to where the parent reads it
 """
 
 import collections
@@ -14,7 +14,7 @@ import time
 
 import numpy
 
-Shape = collections.namedtuple("Shape", "batch heads key_heads queries keys size causal")
+Shape = collections.namedtuple("Shape", "batch heads key_heads queries keys size causal type")
 
 
 class Way:
@@ -47,7 +47,7 @@ def serve(ways_of):
     """ways_of(shape, q, k, v, threads) lists the ways, given float arrays [batch, heads or key heads, length, size]."""
 
     def prepare(path, arguments, threads):
-        shape = Shape(*map(int, arguments))
+        shape = Shape(*map(int, arguments[:-1]), arguments[-1])
         query_shape = (shape.batch, shape.heads, shape.queries, shape.size)
         key_shape = (shape.batch, shape.key_heads, shape.keys, shape.size)
         numbers = numpy.memmap(path, dtype=numpy.float32, mode="r+")

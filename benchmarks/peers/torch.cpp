@@ -6,6 +6,7 @@ namespace scaledot_benchmark {
 namespace {
 
 const register_peer<python_peer> registered("torch", "PyTorch " SCALEDOT_TORCH_VERSION, "torch_peer.py");
+const register_peer<python_peer> in_bfloat16("torch", "PyTorch " SCALEDOT_TORCH_VERSION, "torch_peer.py", "bfloat16");
 
 } // namespace
 } // namespace scaledot_benchmark

@@ -11,7 +11,7 @@ attention = torch.nn.functional.scaled_dot_product_attention
 def ways_of(shape, q, k, v, threads):
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    q, k, v = map(torch.from_numpy, (q, k, v))
+    q, k, v = (torch.from_numpy(x).to(getattr(torch, shape.type)) for x in (q, k, v))
     causal = bool(shape.causal)
 
     def way(q, k, v, **options):
@@ -20,7 +20,7 @@ def ways_of(shape, q, k, v, threads):
         def compute():
             result[:] = [attention(q, k, v, is_causal=causal, **options)]
 
-        return python_peer.Way(compute, lambda: result[0].reshape(shape.batch, shape.heads, shape.queries, shape.size))
+        return python_peer.Way(compute, lambda: result[0].float().reshape(shape.batch, shape.heads, shape.queries, shape.size))
 
     if shape.heads == shape.key_heads:
         return [way(q, k, v)]

@@ -36,7 +36,7 @@ function(scaledot_add_kernels architecture)
     add_library(${name} OBJECT EXCLUDE_FROM_ALL src/kernels/attention.cpp src/kernels/scores.cpp src/kernels/table.cpp)
     target_link_libraries(${name} PRIVATE scaledot)
     target_compile_definitions(${name} PRIVATE SCALEDOT_KERNELS_OF=${architecture})
-    if(architecture STREQUAL "avx512_bf16") # its softmax and norms are those of avx512: src/dispatch.cpp
+    if(architecture MATCHES "^avx512_(bf16|amx)$") # its softmax and norms are those of avx512: src/dispatch.cpp
         target_compile_definitions(${name} PRIVATE SCALEDOT_NO_ROWS)
     else()
         target_sources(${name} PRIVATE src/kernels/norm.cpp src/kernels/softmax.cpp)

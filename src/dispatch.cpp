@@ -2,6 +2,7 @@
 // Picks the kernels of this machine, once: see include/scaledot/dispatch.hpp.
 #include <scaledot/detail/check.hpp>
 #include <scaledot/detail/compiled.hpp>
+#include <scaledot/detail/tile_permission.hpp>
 #include <scaledot/dispatch.hpp>
 
 #include <cstdlib>
@@ -20,26 +21,28 @@ namespace SCALEDOT_COMPILED {
 
 // Defined by src/kernels/table.cpp, compiled once for each: SCALEDOT_KERNELS_<name> says which.
 #if defined(SCALEDOT_X86_KERNELS)
-extern const kernels sse2, avx2, avx512, avx512_bf16;
+extern const kernels sse2, avx2, avx512, avx512_bf16, avx512_amx;
 #else
 extern const kernels baseline;
 #endif
 
 namespace {
 
-#if defined(SCALEDOT_KERNELS_avx512_bf16)
-/// A feature that __builtin_cpu_supports does not know in every compiler.
-bool has_avx512_fp16()
+#if defined(SCALEDOT_X86_KERNELS)
+/// Features that __builtin_cpu_supports does not know in every compiler, as bits of what leaf 7 says in edx.
+constexpr unsigned amx_bf16 = 1U << 22, avx512_fp16 = 1U << 23, amx_tile = 1U << 24;
+
+[[maybe_unused]] bool has(unsigned features)
 {
     unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx >> 23 & 1) != 0;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & features) == features;
 }
 #endif
 
-/// avx512_bf16 multiplies pairs of bfloat16, which is nothing to softmax and norms: it has none of its own.
+/// avx512_bf16 and avx512_amx multiply bfloat16, which is nothing to softmax and norms: they have none of their own.
 kernels completed(kernels picked)
 {
-#if defined(SCALEDOT_KERNELS_avx512_bf16)
+#if defined(SCALEDOT_KERNELS_avx512)
     if (picked.softmax == nullptr) {
         picked.softmax = avx512.softmax;
         picked.norm = avx512.norm;
@@ -73,9 +76,14 @@ std::vector<const kernels*> runnable_kernels()
 #if defined(SCALEDOT_KERNELS_avx512_bf16)
     if (__builtin_cpu_supports("avx512bf16")) {
         result.push_back(&avx512_bf16);
-        if (has_avx512_fp16()) {
+        if (has(avx512_fp16)) {
             std::swap(result.back(), result.end()[-2]); // such processors multiply pairs slowly: detail/config.hpp
         }
+    }
+#endif
+#if defined(SCALEDOT_KERNELS_avx512_amx)
+    if (__builtin_cpu_supports("avx512bf16") && has(amx_tile | amx_bf16) && detail::tiles_are_permitted()) {
+        result.push_back(&avx512_amx);
     }
 #endif
     return result;

@@ -91,7 +91,7 @@ TEST_CASE("step_for_t: pairs only of bfloat16 with bfloat16, in float, where the
 {
     using half = xtl::half_float;
     using bf16 = sd::bfloat16;
-    using without_pairs = sd::architecture<arch::simd, false>;
+    using without_pairs = sd::architecture<arch::simd, sd::bfloat16_product::widened>;
     CHECK(std::is_same_v<step_for_t<arch, float, float, float>, number_step<arch, float>>);
     CHECK(std::is_same_v<step_for_t<arch, float, half, half>, number_step<arch, float>>);
     CHECK(std::is_same_v<step_for_t<arch, float, bf16, float>, number_step<arch, float>>);
@@ -101,8 +101,11 @@ TEST_CASE("step_for_t: pairs only of bfloat16 with bfloat16, in float, where the
     CHECK(std::is_same_v<step_for_t<arch, double, bf16, bf16>, number_step<arch, double>>);
     CHECK(std::is_same_v<step_for_t<without_pairs, float, bf16, bf16>, number_step<without_pairs, float>>);
 #if defined(__AVX512BF16__)
-    using with_pairs = scaledot::architecture<arch::simd, true>;
+    using with_pairs = sd::architecture<arch::simd, sd::bfloat16_product::pairs>;
+    using with_tiles = sd::tile_architecture;
     CHECK(std::is_same_v<step_for_t<with_pairs, float, bf16, bf16>, bfloat16_step<with_pairs>>);
+    CHECK(std::is_same_v<step_for_t<with_tiles, float, bf16, bf16>, bfloat16_tile_step<with_tiles>>);
+    CHECK(std::is_same_v<step_for_t<with_tiles, float, float, bf16>, number_step<with_tiles, float>>);
 #endif
 #if defined(SCALEDOT_MULTIPLIES_PAIRS)
     CHECK(std::is_same_v<step_for_t<arch, float, bf16, bf16>, bfloat16_step<arch>>);

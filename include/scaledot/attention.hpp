@@ -35,9 +35,9 @@ struct attention_result {
 ///                 or value reaches only the rows that see it; a score of +inf gives NaN; a score of -inf counts as
 ///                 excluded. Finite values give a finite mean, also next to the type's largest number.
 /// Types           float, double, half, bfloat16, each argument its own; arithmetic in double when one of q, k, v is
-///                 double, else in float. Where all three are bfloat16 and the machine multiplies pairs of it fast
-///                 (AVX512_BF16 without AVX512-FP16), products are made of pairs, subnormals count as 0, and weights
-///                 are rounded to bfloat16 before they are summed.
+///                 double, else in float. Where all three are bfloat16 and the machine multiplies tiles of it (AMX, where
+///                 the operating system permits it) or pairs of it fast (AVX512_BF16 without AVX512-FP16), products are
+///                 made of those, subnormals count as 0, and weights are rounded to bfloat16 before they are summed.
 /// Accuracy        that of the three textbook steps in the same precision: root mean square and largest error at most
 ///                 1.1 times theirs (tests/attention_test.cpp).
 /// Determinism     bit-identical for any number of threads, any batch size and position in it, and any number of

@@ -10,7 +10,7 @@
 namespace scaledot {
 
 /// The environment variable that names the instruction set to use, for tests and measurements: sse2, avx2, avx512,
-/// avx512_bf16, or baseline where there is one build only.
+/// avx512_bf16, avx512_amx, or baseline where there is one build only.
 inline constexpr const char* architecture_variable = "SCALEDOT_ARCHITECTURE";
 
 /// The instruction set whose kernels this program uses: the fastest that its machine and operating system run, or that

@@ -11,8 +11,6 @@
 namespace scaledot::inline SCALEDOT_BUILD::calls {
 namespace {
 
-using Arch = native_architecture;
-
 template <class O, class Q, class K>
 void attend_as(const detail::attention_plan& plan, const compiled::attention_call& call)
 {
@@ -29,9 +27,11 @@ void attend_as(const detail::attention_plan& plan, const compiled::attention_cal
     const auto k = view_of<const K>(call.k);
     const bool with_values = call.out.type != compiled::element_type::none;
     const detail::head_view<O> out{view_of<O>(call.out)};
-    detail::attend<Arch>(plan, view_of<const Q>(call.q), k, with_values ? view_of<const K>(call.v) : k,
-                         with_values ? &out : nullptr, call.with_statistics,
-                         call.report.context ? detail::row_report(report) : detail::row_report());
+    detail::with_widest<Q, K, K>([&]<class Arch>(Arch) {
+        detail::attend<Arch>(plan, view_of<const Q>(call.q), k, with_values ? view_of<const K>(call.v) : k,
+                             with_values ? &out : nullptr, call.with_statistics,
+                             call.report.context ? detail::row_report(report) : detail::row_report());
+    });
 }
 
 } // namespace

@@ -13,8 +13,9 @@
 #define SCALEDOT_ATTENTION_INSTANCE extern template
 #endif
 
-#define SCALEDOT_ATTENTION_OF(T, Q, K, V)                                                                              \
-    SCALEDOT_ATTENTION_INSTANCE void drive_attention<native_architecture, T, Q, K, V>(                                 \
+#define SCALEDOT_ATTENTION_OF(T, Q, K, V) SCALEDOT_ATTENTION_ON(native_architecture, T, Q, K, V)
+#define SCALEDOT_ATTENTION_ON(Arch, T, Q, K, V)                                                                        \
+    SCALEDOT_ATTENTION_INSTANCE void drive_attention<Arch, T, Q, K, V>(                                                \
         const attention_plan&, const head_view<const Q>&, const head_view<const K>&, const head_view<const V>&, bool,  \
         bool, const row_receiver<T>&)
 
@@ -23,6 +24,9 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 SCALEDOT_ATTENTION_OF(float, float, float, float);
 SCALEDOT_ATTENTION_OF(double, double, double, double);
 SCALEDOT_ATTENTION_OF(float, bfloat16, bfloat16, bfloat16);
+#if defined(SCALEDOT_MULTIPLIES_TILES)
+SCALEDOT_ATTENTION_ON(tile_architecture, float, bfloat16, bfloat16, bfloat16);
+#endif
 SCALEDOT_ATTENTION_OF(float, xtl::half_float, xtl::half_float, xtl::half_float);
 SCALEDOT_ATTENTION_OF(float, float, bfloat16, bfloat16);
 SCALEDOT_ATTENTION_OF(float, float, xtl::half_float, xtl::half_float);

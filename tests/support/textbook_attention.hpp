@@ -96,10 +96,14 @@ bool rounds_weights()
 {
 #if defined(SCALEDOT_DISPATCH)
     if constexpr (scaledot::detail::attention_is_compiled<Q, V, V>) {
-        return std::is_same_v<Q, scaledot::bfloat16> && scaledot::dispatched_architecture() == "avx512_bf16";
+        const auto architecture = scaledot::dispatched_architecture();
+        return std::is_same_v<Q, scaledot::bfloat16> && (architecture == "avx512_bf16" || architecture == "avx512_amx");
     }
 #endif
-    return scaledot::kernel::step_for_t<scaledot::native_architecture, T, Q, V>::depth == 2;
+    bool rounds = false;
+    scaledot::detail::with_widest<Q, V, V>(
+        [&]<class Arch>(Arch) { rounds = scaledot::kernel::step_for_t<Arch, T, Q, V>::depth == 2; });
+    return rounds;
 }
 
 /// Of `output`, attention's result for q, k, v with the default options, arithmetic in T and weights in

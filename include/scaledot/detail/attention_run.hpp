@@ -8,6 +8,7 @@
 #include <scaledot/detail/compiled_calls.hpp>
 #include <scaledot/detail/config.hpp>
 #include <scaledot/detail/function_ref.hpp>
+#include <scaledot/detail/tile_permission.hpp>
 #include <scaledot/kernel/partial.hpp>
 #include <scaledot/kernel/prefetch.hpp>
 
@@ -15,6 +16,7 @@
 #include <array>
 #include <bit>
 #include <cstddef>
+#include <type_traits>
 
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
@@ -97,6 +99,20 @@ void attend_compiled(const attention_plan& plan, const strided_view<const Q>& q,
                                             threads_of_caller()});
 }
 
+/// Calls use(Arch()) with the widest kernels there are in this build for arguments of these types.
+template <class Q, class K, class V, class Use>
+void with_widest(const Use& use)
+{
+#if defined(SCALEDOT_MULTIPLIES_TILES)
+    if constexpr (std::is_same_v<Q, bfloat16> && std::is_same_v<K, bfloat16> && std::is_same_v<V, bfloat16>) {
+        if (tiles_are_permitted()) {
+            return use(tile_architecture());
+        }
+    }
+#endif
+    use(native_architecture());
+}
+
 /// Attention with the widest kernels there are.
 template <class O, class Q, class K, class V>
 void run_attention(const attention_plan& plan, const strided_view<const Q>& q, const strided_view<const K>& k,
@@ -106,7 +122,7 @@ void run_attention(const attention_plan& plan, const strided_view<const Q>& q, c
     if constexpr (attention_is_compiled<Q, K, V>) {
         attend_compiled(plan, q, k, v, out, with_statistics, report);
     } else {
-        attend<native_architecture>(plan, q, k, v, out, with_statistics, report);
+        with_widest<Q, K, V>([&]<class Arch>(Arch) { attend<Arch>(plan, q, k, v, out, with_statistics, report); });
     }
 }
 

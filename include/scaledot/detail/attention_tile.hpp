@@ -14,6 +14,7 @@
 #include <scaledot/kernel/partial.hpp>
 #include <scaledot/kernel/prefetch.hpp>
 #include <scaledot/kernel/products.hpp>
+#include <scaledot/kernel/tiles.hpp>
 
 #include <algorithm>
 #include <array>
@@ -74,6 +75,7 @@ public:
     /// finite, and scales the others by careful_scale(), for values so large that sums of them would not be.
     void attend_chunk(std::size_t chunk_index, const key_element* packed, const partial_rows<T>& chunk, bool carefully)
     {
+        [[maybe_unused]] const kernel::needed_registers<key_step> registers{};
         chunk.clear_sums(rows());
         has_output_.fill(carefully);
         if (carefully) {
@@ -89,6 +91,9 @@ public:
             if (!has_output_[row / tile::rows]) {
                 chunk.clear_output(row, std::min(tile::rows, rows() - row));
             }
+        }
+        if constexpr (kernel::multiplies_tiles<value_step>) {
+            kernel::tile_products<value_step>::finish(chunk.output(0), rows() * padded_value_size());
         }
         weights_.finish(rows(), scores_.factor(), chunk);
     }
@@ -111,11 +116,11 @@ private:
         std::size_t last;
         const key_element* keys;
         const value_element* values = nullptr;
-        const V* stored_values = nullptr; ///< instead of values, where they are widened as they are read
+        const V* stored_values = nullptr; ///< instead of values, where few rows read them
         std::ptrdiff_t value_stride = 0;
     };
 
-    void prepare_values(block& b)
+    void prepare_values(block& b, bool carefully)
     {
         if (value_size_ == 0 || b.values || b.stored_values) {
             return;
@@ -130,6 +135,13 @@ private:
         }
         if constexpr (widens_values) {
             if (rows() <= group_rows<Arch, T> && value_size_ % lanes == 0) {
+                b.stored_values = source;
+                b.value_stride = v_.row_stride();
+                return;
+            }
+        }
+        if constexpr (kernel::multiplies_tiles<value_step>) {
+            if (rows() <= tile::rows && !carefully) {
                 b.stored_values = source;
                 b.value_stride = v_.row_stride();
                 return;
@@ -197,7 +209,7 @@ private:
             b.keys = scores_.pack(b.first, b.last);
         }
         multiply(row, group, b);
-        prepare_values(b);
+        prepare_values(b, carefully);
         weigh(row, count, group, b, chunk, carefully);
         if (value_size_ == 0) {
             return;
@@ -290,7 +302,24 @@ private:
                 return;
             }
         }
+        if constexpr (kernel::multiplies_tiles<value_step>) {
+            if (b.stored_values) {
+                add_stored_values(t, group, b, chunk);
+                return;
+            }
+        }
         add_values<value_step>(row, t, group, b, b.values, chunk, carefully);
+    }
+
+    /// The same of the only tile of a run, with values as they are stored.
+    void add_stored_values(std::size_t t, const group_tiles& group, const block& b, const partial_rows<T>& chunk)
+    {
+        const key_range& seen = group.seen[t];
+        kernel::tile_products<value_step>::add_stored_values(
+            group.rows[t], weights(0, seen), kernel::block_keys,
+            b.stored_values + static_cast<std::ptrdiff_t>(seen.first) * b.value_stride, b.value_stride,
+            std::min(seen.last, b.last - b.first) - seen.first, has_output_[0] ? weights_.kept(0) : nullptr,
+            value_size_, value_vectors_, chunk.row(0).output, padded_value_size());
     }
 
     template <class Step>
@@ -301,21 +330,36 @@ private:
         const std::size_t steps = kernel::steps_of<Step>(std::min(seen.last, b.last - b.first) - seen.first);
         const bool fresh = !has_output_[row / tile::rows + t];
         const auto* const values = of_block + static_cast<std::ptrdiff_t>(seen.first / Step::depth) * b.value_stride;
-        kernel::for_each_tile<Arch, T>(group.rows[t], [&](auto rows, std::size_t r) {
-            const std::size_t slot = t * tile::rows + r;
-            T* output = chunk.row(row + slot).output;
+        const std::size_t slot = t * tile::rows;
+        T* const output = chunk.row(row + slot).output;
+        const std::size_t size = padded_value_size();
+        if constexpr (kernel::multiplies_tiles<Step>) {
+            using products = kernel::tile_products<Step>;
             if (!carefully) {
-                kernel::value_rows<Step, rows>(weights(slot, seen), kernel::block_keys, values, b.value_stride, steps,
-                                               fresh ? nullptr : weights_.kept(slot), value_vectors_, output,
-                                               padded_value_size());
+                products::add_values(group.rows[t], weights(slot, seen), kernel::block_keys, values, b.value_stride,
+                                     steps, fresh ? nullptr : weights_.kept(slot), value_vectors_, output, size);
                 return;
             }
-            for (std::size_t i = 0; i < rows; ++i) {
-                kernel::value_row_selected<Step>(weights(slot + i, seen), weights_.excluded(slot + i), values,
-                                                 b.value_stride, steps, *weights_.kept(slot + i), value_vectors_,
-                                                 output + i * padded_value_size());
+            for (std::size_t r = 0; r < group.rows[t]; ++r) {
+                products::add_selected_values(weights(slot + r, seen), weights_.excluded(slot + r), values,
+                                              b.value_stride, steps, *weights_.kept(slot + r), value_vectors_,
+                                              output + r * size);
             }
-        });
+        } else {
+            if (!carefully) {
+                kernel::for_each_tile<Arch, T>(group.rows[t], [&](auto rows, std::size_t r) {
+                    kernel::value_rows<Step, rows>(weights(slot + r, seen), kernel::block_keys, values, b.value_stride,
+                                                   steps, fresh ? nullptr : weights_.kept(slot + r), value_vectors_,
+                                                   output + r * size, size);
+                });
+                return;
+            }
+            for (std::size_t r = 0; r < group.rows[t]; ++r) {
+                kernel::value_row_selected<Step>(weights(slot + r, seen), weights_.excluded(slot + r), values,
+                                                 b.value_stride, steps, *weights_.kept(slot + r), value_vectors_,
+                                                 output + r * size);
+            }
+        }
     }
 
     const value_element* weights(std::size_t slot, const key_range& seen) const

@@ -55,13 +55,20 @@
 #else
 #define SCALEDOT_TOKEN_VL
 #endif
-// Processors with AVX512-FP16 take four times as long for the product of two vectors of pairs of bfloat16 as for a
-// multiply-add on floats: there bfloat16 is widened.
-#if defined(__AVX512BF16__) && !defined(__AVX512FP16__)
+// Processors with AVX512-FP16, AMX's among them, take four times as long for the product of two vectors of pairs of
+// bfloat16 as for a multiply-add on floats: there bfloat16 is widened.
+#if defined(__AVX512BF16__) && !defined(__AVX512FP16__) && !defined(__AMX_BF16__)
 #define SCALEDOT_MULTIPLIES_PAIRS
 #define SCALEDOT_TOKEN_BF16 _bf16
 #else
 #define SCALEDOT_TOKEN_BF16
+#endif
+// Products of whole tiles of bfloat16, where the system permits them: kernel/tiles.hpp.
+#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
+#define SCALEDOT_MULTIPLIES_TILES
+#define SCALEDOT_TOKEN_TILES _tiles
+#else
+#define SCALEDOT_TOKEN_TILES
 #endif
 #if defined(_OPENMP)
 #define SCALEDOT_TOKEN_OPENMP _openmp
@@ -84,12 +91,12 @@
 #define SCALEDOT_TOKEN_DISPATCH
 #endif
 
-#define SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i, j, k) a##b##c##d##e##f##g##h##i##j##k
-#define SCALEDOT_JOIN(a, b, c, d, e, f, g, h, i, j, k) SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i, j, k)
+#define SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i, j, k, l) a##b##c##d##e##f##g##h##i##j##k##l
+#define SCALEDOT_JOIN(a, b, c, d, e, f, g, h, i, j, k, l) SCALEDOT_JOIN_EXPANDED(a, b, c, d, e, f, g, h, i, j, k, l)
 /// The namespace of this build: `namespace scaledot::inline SCALEDOT_BUILD { ... }` encloses every header.
 #define SCALEDOT_BUILD                                                                                                 \
     SCALEDOT_JOIN(v0, SCALEDOT_TOKEN_VECTOR, SCALEDOT_TOKEN_FMA, SCALEDOT_TOKEN_F16C, SCALEDOT_TOKEN_BMI,              \
-                  SCALEDOT_TOKEN_VL, SCALEDOT_TOKEN_BF16, SCALEDOT_TOKEN_OPENMP, SCALEDOT_TOKEN_MATH,                  \
-                  SCALEDOT_TOKEN_EXCEPTIONS, SCALEDOT_TOKEN_DISPATCH)
+                  SCALEDOT_TOKEN_VL, SCALEDOT_TOKEN_BF16, SCALEDOT_TOKEN_TILES, SCALEDOT_TOKEN_OPENMP,                 \
+                  SCALEDOT_TOKEN_MATH, SCALEDOT_TOKEN_EXCEPTIONS, SCALEDOT_TOKEN_DISPATCH)
 
 #endif

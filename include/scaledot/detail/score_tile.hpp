@@ -11,6 +11,7 @@
 #include <scaledot/kernel/pack.hpp>
 #include <scaledot/kernel/products.hpp>
 #include <scaledot/kernel/scores.hpp>
+#include <scaledot/kernel/tiles.hpp>
 
 #include <algorithm>
 #include <array>
@@ -25,7 +26,8 @@ namespace scaledot::inline SCALEDOT_BUILD::detail {
 /// Rows whose scores with a block of keys are held at once: their tiles share what the first-level cache holds of keys
 /// and values.
 template <class Arch, class T>
-inline constexpr std::size_t group_rows = 4 * kernel::register_tile<Arch, T>::rows;
+inline constexpr std::size_t group_rows =
+    kernel::register_tile<Arch, T>::in_group * kernel::register_tile<Arch, T>::rows;
 
 /// Rows a worker takes at once: what it prepares of a block of keys and values serves all of them.
 template <class Arch, class T>
@@ -70,6 +72,7 @@ public:
         : plan_(plan), q_(q), k_(k), steps_(kernel::steps_of<step>(plan.head_size)),
           query_elements_(steps_ * step::copies),
           packed_queries_(memory.take<element>(long_run_rows<Arch, T>, query_elements_)),
+          query_columns_(kernel::multiplies_tiles<step> ? memory.take<element>(few_rows, steps_) : nullptr),
           keys_(memory.take<element>(kernel::block_keys, steps_)),
           scores_(memory.take<T>(group_rows<Arch, T>, kernel::block_keys))
     {
@@ -109,6 +112,11 @@ public:
         for (std::size_t r = 0; r < rows_; ++r) {
             pack_query(query(r), packed_queries_ + r * query_elements_);
         }
+        if constexpr (kernel::multiplies_tiles<step>) {
+            if (takes_keys_as_rows()) {
+                kernel::tile_products<step>::pack_columns(queries_, rows_, steps_, query_columns_);
+            }
+        }
         return seen;
     }
 
@@ -126,16 +134,17 @@ public:
     }
 
     /// What `count` rows from `row` on see of the keys [first, last) of a block, relative to its first key and widened
-    /// to whole vectors.
+    /// to whole vectors, or to as many as are multiplied at once.
     key_range visible_in_block(std::size_t row, std::size_t count, std::size_t first, std::size_t last) const
     {
+        constexpr std::size_t unit = std::max(lanes, step::depth * step::together);
         key_range seen{kernel::block_keys, 0};
         for (std::size_t r = row; r < row + (see_the_same_ ? 1 : count); ++r) {
             const std::size_t from = std::max(visible(r).first, first);
             const std::size_t to = std::min(visible(r).last, last);
             if (from < to) {
-                seen.first = std::min(seen.first, (from - first) / lanes * lanes);
-                seen.last = std::max(seen.last, (to - first + lanes - 1) / lanes * lanes);
+                seen.first = std::min(seen.first, (from - first) / unit * unit);
+                seen.last = std::max(seen.last, (to - first + unit - 1) / unit * unit);
             }
         }
         return seen;
@@ -146,11 +155,7 @@ public:
     void multiply(std::size_t row, std::size_t slot, std::size_t count, std::size_t panel, std::size_t needed,
                   const element* packed) const
     {
-        kernel::for_each_tile<Arch, T>(count, [&](auto rows, std::size_t r) {
-            const auto multiply_with = [&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
-                kernel::score_tile<step, rows, Vectors>(queries_ + (row + r) * query_elements_, query_elements_, packed,
-                                                        steps_, scores(slot + r) + panel, kernel::block_keys);
-            };
+        const auto with_vectors = [&](const auto& multiply_with) {
             const std::size_t vectors = kernel::vectors_for<Arch, T>(needed);
             if (vectors == tile::vectors) {
                 multiply_with(std::integral_constant<std::size_t, tile::vectors>{});
@@ -159,26 +164,48 @@ public:
             } else {
                 multiply_with(std::integral_constant<std::size_t, 1>{});
             }
-        });
+        };
+        if constexpr (kernel::multiplies_tiles<step>) {
+            with_vectors([&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
+                kernel::tile_products<step>::template score<Vectors>(queries_ + row * query_elements_, query_elements_,
+                                                                     packed, steps_, scores(slot) + panel,
+                                                                     kernel::block_keys);
+            });
+        } else {
+            kernel::for_each_tile<Arch, T>(count, [&](auto rows, std::size_t r) {
+                with_vectors([&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
+                    kernel::score_tile<step, rows, Vectors>(queries_ + (row + r) * query_elements_, query_elements_,
+                                                            packed, steps_, scores(slot + r) + panel,
+                                                            kernel::block_keys);
+                });
+            });
+        }
     }
 
     /// Whether a run is of so few rows, and heads of such a size, that keys are multiplied as they lie.
     bool takes_keys_as_rows() const
     {
-        return rows_ <= few_rows && plan_.head_size % (step::depth * kernel::transposed_at_once<element, K>) == 0;
+        constexpr std::size_t at_once = std::max(step::together, kernel::transposed_at_once<element, K>);
+        return rows_ <= few_rows && plan_.head_size % (step::depth * at_once) == 0;
     }
 
     /// The products of the whole run, of few rows, with the panel of keys that starts at key `panel` of the block and
     /// at `first_key` of the head, all of it present.
     void multiply_with_rows(std::size_t panel, std::size_t first_key) const
     {
-        kernel::for_each_tile<Arch, T>(rows_, [&](auto rows, std::size_t r) {
-            if constexpr (rows <= few_rows) {
-                kernel::score_tile_of_rows<step, rows>(queries_ + r * query_elements_, query_elements_,
-                                                       k_.row(entry_, key_head_, first_key), k_.row_stride(), steps_,
-                                                       scores(r) + panel, kernel::block_keys);
-            }
-        });
+        const K* const keys = k_.row(entry_, key_head_, first_key);
+        if constexpr (kernel::multiplies_tiles<step>) {
+            kernel::tile_products<step>::score_rows(query_columns_, rows_, keys, k_.row_stride(), steps_,
+                                                    scores(0) + panel, kernel::block_keys);
+        } else {
+            kernel::for_each_tile<Arch, T>(rows_, [&](auto rows, std::size_t r) {
+                if constexpr (rows <= few_rows) {
+                    kernel::score_tile_of_rows<step, rows>(queries_ + r * query_elements_, query_elements_, keys,
+                                                           k_.row_stride(), steps_, scores(r) + panel,
+                                                           kernel::block_keys);
+                }
+            });
+        }
     }
 
     /// From products to scores but for factor(), of `count` rows: nothing but exclusion, where no other option asks for
@@ -214,7 +241,7 @@ public:
     T* scores(std::size_t slot) const { return scores_ + slot * kernel::block_keys; }
 
 private:
-    static constexpr std::size_t few_rows = 4;
+    static constexpr std::size_t few_rows = kernel::multiplies_tiles<step> ? tile::rows : 4;
 
     const Q* query(std::size_t r) const
     {
@@ -316,6 +343,7 @@ private:
     bool see_the_same_ = false;                             ///< all rows of the run do
     std::size_t query_elements_;                            ///< of a query
     element* packed_queries_;
+    element* query_columns_;           ///< those of a run of few rows, for tiles
     const element* queries_ = nullptr; ///< those of the run
     element* keys_;
     T* scores_;

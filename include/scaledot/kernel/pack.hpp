@@ -24,11 +24,12 @@
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD::kernel {
 
-/// Elements that hold `count` numbers.
+/// Elements that hold `count` numbers, as many as are multiplied.
 template <class Step>
 constexpr std::size_t steps_of(std::size_t count)
 {
-    return (count + Step::depth - 1) / Step::depth;
+    constexpr std::size_t at_once = Step::depth * Step::together;
+    return (count + at_once - 1) / at_once * Step::together;
 }
 
 /// One element from up to Step::depth numbers; missing ones are 0.
@@ -44,7 +45,7 @@ typename Step::element make_element(const S* numbers, std::size_t count)
     }
 }
 
-/// A row of `count` numbers as elements, rounded up to whole elements; of opposite sign where `negate` says so.
+/// A row of `count` numbers as elements, with zeros up to steps_of them; of opposite sign where `negate` says so.
 template <class Step, class S>
 void pack_row(const S* numbers, std::size_t count, bool negate, typename Step::element* row)
 {
@@ -65,8 +66,8 @@ void pack_row(const S* numbers, std::size_t count, bool negate, typename Step::e
         }
     } else {
         const std::size_t steps = steps_of<Step>(count);
-        if (steps > 0) {
-            row[steps - 1] = 0;
+        std::fill(row + count / Step::depth, row + steps, E(0));
+        if (count > 0) {
             std::memcpy(row, static_cast<const void*>(numbers), count * sizeof(S));
         }
         for (; negate && i < steps; ++i) {
@@ -83,6 +84,7 @@ void pack_lanes(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std
     using E = typename Step::element;
     constexpr std::size_t group = transposed_at_once<E, K>;
     const std::size_t steps = steps_of<Step>(head_size);
+    const std::size_t present = (head_size + Step::depth - 1) / Step::depth;
     std::size_t done = 0;
     if (count == Step::lanes && head_size >= group * Step::depth) {
         row_prefetcher next(keys, Step::lanes, key_stride, head_size);
@@ -101,13 +103,12 @@ void pack_lanes(const K* keys, std::ptrdiff_t key_stride, std::size_t count, std
             transpose(whole - group);
             done = whole;
         }
-    } else {
-        for (std::size_t i = 0; i < steps; ++i) {
-            std::fill_n(packed + i * width, Step::lanes, E(0));
-        }
+    }
+    for (std::size_t i = done; i < steps; ++i) {
+        std::fill_n(packed + i * width, Step::lanes, E(0));
     }
     for (std::size_t lane = 0; lane < count; ++lane, keys += key_stride) {
-        for (std::size_t i = done; i < steps; ++i) {
+        for (std::size_t i = done; i < present; ++i) {
             packed[i * width + lane] = make_element<Step>(keys + i * Step::depth, head_size - i * Step::depth);
         }
     }
@@ -190,8 +191,8 @@ template <std::size_t Lanes, class S>
 }
 
 /// Packs the values of `count` keys: rows of Step::depth keys, component by component, `row_size` components (whole
-/// vectors); missing keys and components are 0.
-template <class Step, class V>
+/// vectors), steps_of the keys; missing keys and components are 0. `Ask` fetches rows ahead.
+template <class Step, bool Ask = false, class V>
 void pack_values(const V* values, std::ptrdiff_t value_stride, std::size_t count, std::size_t value_size,
                  std::size_t row_size, typename Step::element* packed)
 {
@@ -204,6 +205,13 @@ void pack_values(const V* values, std::ptrdiff_t value_stride, std::size_t count
             const bool has_second = first + 1 < count;
             const V* second = has_second ? row + value_stride : row;
             std::size_t c = 0;
+            for (; has_second && c + 2 * Step::lanes <= value_size; c += 2 * Step::lanes) {
+                if constexpr (Ask) {
+                    ask_ahead(row + c, bytes_of_rows<V>(value_stride, rows_ahead));
+                    ask_ahead(second + c, bytes_of_rows<V>(value_stride, rows_ahead));
+                }
+                Step::store_pairs(row + c, second + c, packed + c);
+            }
             for (; c + Step::lanes <= value_size; c += Step::lanes) {
                 interleave_pairs<Step::lanes>(row + c, second + c, has_second, packed + c);
             }
@@ -215,6 +223,8 @@ void pack_values(const V* values, std::ptrdiff_t value_stride, std::size_t count
         }
         std::fill(packed + value_size, packed + row_size, E(0));
     }
+    const std::size_t present = (count + Step::depth - 1) / Step::depth;
+    std::fill_n(packed, (steps_of<Step>(count) - present) * row_size, E(0));
 }
 
 } // namespace scaledot::inline SCALEDOT_BUILD::kernel

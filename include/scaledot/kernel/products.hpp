@@ -22,10 +22,12 @@ namespace scaledot::inline SCALEDOT_BUILD::kernel {
 inline constexpr std::size_t block_keys = 256;
 
 /// A register tile: query rows x vectors of keys (or of value components). 24 accumulators where there are 32
-/// registers, 12 where there are 16.
+/// registers, 12 where there are 16; or four tile registers. A group of tiles has its scores in the first-level cache.
 template <class Arch, class T>
 struct register_tile {
-    static constexpr std::size_t rows = 6;
+    static constexpr bool in_tiles = Arch::product == bfloat16_product::tiles;
+    static constexpr std::size_t rows = in_tiles ? 16 : 6;
+    static constexpr std::size_t in_group = in_tiles ? 2 : 4;
     static constexpr std::size_t vectors = sizeof(batch<Arch, T>) == 64 ? 4 : 2;
     static constexpr std::size_t width = vectors * lanes<Arch, T>;
     static_assert(block_keys % width == 0);

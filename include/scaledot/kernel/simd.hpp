@@ -21,19 +21,25 @@
 SCALEDOT_KERNELS_BEGIN
 namespace scaledot::inline SCALEDOT_BUILD {
 
-/// An instruction set to compute with: xsimd's architecture, and whether bfloat16 is multiplied in pairs, of which
-/// xsimd 8 knows nothing.
-template <class Simd, bool Bf16Dot>
+/// What bfloat16 is multiplied as: floats, pairs, or tiles of pairs.
+enum class bfloat16_product { widened, pairs, tiles };
+
+/// An instruction set to compute with: xsimd's architecture, and how bfloat16 is multiplied, of which xsimd 8 knows
+/// nothing.
+template <class Simd, bfloat16_product Product>
 struct architecture {
     using simd = Simd;
-    static constexpr bool bf16_dot = Bf16Dot;
+    static constexpr bfloat16_product product = Product;
 };
 
 #if defined(SCALEDOT_MULTIPLIES_PAIRS)
-using native_architecture = architecture<xsimd::default_arch, true>;
+using native_architecture = architecture<xsimd::default_arch, bfloat16_product::pairs>;
 #else
-using native_architecture = architecture<xsimd::default_arch, false>;
+using native_architecture = architecture<xsimd::default_arch, bfloat16_product::widened>;
 #endif
+
+/// For attention on bfloat16 alone, where the system permits it (detail::tiles_are_permitted).
+using tile_architecture = architecture<xsimd::default_arch, bfloat16_product::tiles>;
 
 namespace kernel {
 

@@ -30,6 +30,8 @@ struct number_step {
     static constexpr std::size_t lanes = kernel::lanes<Arch, T>;
     /// Terms of a sum in one step.
     static constexpr std::size_t depth = 1;
+    /// Steps that are taken together: rows have a multiple of it, rounded up with zeros.
+    static constexpr std::size_t together = 1;
     /// How often an element of a left factor lies in memory, side by side (spread_row): SSE2 has no instruction that
     /// broadcasts from memory.
     static constexpr std::size_t copies = sizeof(vector) == 16 && !fused<vector> ? lanes : 1;
@@ -76,6 +78,7 @@ struct bfloat16_step {
     using sum = batch<Arch, float>;
     static constexpr std::size_t lanes = kernel::lanes<Arch, float>;
     static constexpr std::size_t depth = 2;
+    static constexpr std::size_t together = 1;
     static constexpr std::size_t copies = 1;
 
     [[gnu::always_inline]] static vector load(const element* x) { return vector::load_unaligned(x); }
@@ -102,6 +105,23 @@ struct bfloat16_step {
         std::memcpy(row + j / depth, &rounded, sizeof rounded);
         return std::bit_cast<sum>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(std::bit_cast<__m256i>(rounded)), 16));
     }
+    /// pairs[i] = (low[i], high[i]) for two vectors of pairs.
+    [[gnu::always_inline]] static void store_pairs(const bfloat16* low, const bfloat16* high, element* pairs)
+    {
+        alignas(64) static constexpr auto places = [] {
+            std::array<std::uint16_t, 2 * depth * lanes> result{};
+            for (std::uint16_t i = 0; i < result.size(); ++i) {
+                result[i] = static_cast<std::uint16_t>(i / depth + i % depth * depth * lanes);
+            }
+            return result;
+        }();
+        const __m512i a = _mm512_loadu_si512(low);
+        const __m512i b = _mm512_loadu_si512(high);
+        for (std::size_t v = 0; v < 2; ++v) {
+            const __m512i from = _mm512_load_si512(places.data() + v * depth * lanes);
+            _mm512_storeu_si512(pairs + v * lanes, _mm512_permutex2var_epi16(a, from, b));
+        }
+    }
     static void scale_weights(element* row, std::size_t count, float factor)
     {
         for (std::size_t i = 0; i < count / depth; ++i) {
@@ -113,7 +133,16 @@ struct bfloat16_step {
         }
     }
 };
+
+/// Pairs that are multiplied a tile at a time (kernel/tiles.hpp), which fixes the order of a sum's terms.
+template <class Arch>
+struct bfloat16_tile_step : bfloat16_step<Arch> {
+    static constexpr std::size_t together = 16;
+};
 #endif
+
+template <class Step>
+inline constexpr bool multiplies_tiles = Step::together > 1;
 
 /// How attention multiplies: A, B and the arithmetic type decide.
 template <class Arch, class T, class A, class B>
@@ -122,9 +151,14 @@ struct step_for {
 };
 #if defined(__AVX512BF16__)
 template <class Arch>
-    requires(Arch::bf16_dot && sizeof(batch<Arch, float>) == 64)
+    requires(Arch::product == bfloat16_product::pairs && sizeof(batch<Arch, float>) == 64)
 struct step_for<Arch, float, bfloat16, bfloat16> {
     using type = bfloat16_step<Arch>;
+};
+template <class Arch>
+    requires(Arch::product == bfloat16_product::tiles && sizeof(batch<Arch, float>) == 64)
+struct step_for<Arch, float, bfloat16, bfloat16> {
+    using type = bfloat16_tile_step<Arch>;
 };
 #endif
 template <class Arch, class T, class A, class B>

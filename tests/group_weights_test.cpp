@@ -48,7 +48,7 @@ struct weighed_run {
 };
 
 /// Rows of scores are as far apart.
-constexpr std::size_t stride = kernel::block_keys;
+constexpr std::size_t stride = kernel::padded_block;
 
 /// Blocks of scores of a group, row after row. Every fifth score of odd rows is excluded, and so is all of the first
 /// block of row 2.

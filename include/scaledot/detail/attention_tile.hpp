@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // One worker's attention: a run of query rows that share a key head against a range of keys, block by block, and in a
-// block a group of rows at a time. A group's scores live in the first-level cache; nothing grows with queries x keys.
+// block a group of rows at a time. A group's scores stay in the caches; nothing grows with queries x keys.
 #ifndef SCALEDOT_DETAIL_ATTENTION_TILE_HPP
 #define SCALEDOT_DETAIL_ATTENTION_TILE_HPP
 
@@ -286,7 +286,7 @@ private:
         for_each_tile([&](std::size_t slot, std::size_t rows, const key_range&, T* scores, std::size_t width) {
             weights_.weigh(row, slot, rows, scores, width, factor, chunk);
             for (std::size_t r = 0; carefully && r < rows; ++r) {
-                auto* const weights = reinterpret_cast<value_element*>(scores + r * kernel::block_keys);
+                auto* const weights = reinterpret_cast<value_element*>(scores + r * kernel::padded_block);
                 value_step::scale_weights(weights, width, careful_scale());
             }
         });
@@ -316,7 +316,7 @@ private:
     {
         const key_range& seen = group.seen[t];
         kernel::tile_products<value_step>::add_stored_values(
-            group.rows[t], weights(0, seen), kernel::block_keys,
+            group.rows[t], weights(0, seen), kernel::padded_block,
             b.stored_values + static_cast<std::ptrdiff_t>(seen.first) * b.value_stride, b.value_stride,
             std::min(seen.last, b.last - b.first) - seen.first, has_output_[0] ? weights_.kept(0) : nullptr,
             value_size_, value_vectors_, chunk.row(0).output, padded_value_size());
@@ -336,7 +336,7 @@ private:
         if constexpr (kernel::multiplies_tiles<Step>) {
             using products = kernel::tile_products<Step>;
             if (!carefully) {
-                products::add_values(group.rows[t], weights(slot, seen), kernel::block_keys, values, b.value_stride,
+                products::add_values(group.rows[t], weights(slot, seen), kernel::padded_block, values, b.value_stride,
                                      steps, fresh ? nullptr : weights_.kept(slot), value_vectors_, output, size);
                 return;
             }
@@ -348,9 +348,9 @@ private:
         } else {
             if (!carefully) {
                 kernel::for_each_tile<Arch, T>(group.rows[t], [&](auto rows, std::size_t r) {
-                    kernel::value_rows<Step, rows>(weights(slot + r, seen), kernel::block_keys, values, b.value_stride,
-                                                   steps, fresh ? nullptr : weights_.kept(slot + r), value_vectors_,
-                                                   output + r * size, size);
+                    kernel::value_rows<Step, rows>(weights(slot + r, seen), kernel::padded_block, values,
+                                                   b.value_stride, steps, fresh ? nullptr : weights_.kept(slot + r),
+                                                   value_vectors_, output + r * size, size);
                 });
                 return;
             }

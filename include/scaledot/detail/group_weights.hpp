@@ -23,7 +23,7 @@
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
 /// Of a run's rows over a chunk of keys. For each group and block: look_at the scores of all its rows, raise, and weigh
-/// them. A row has its place in the run, and its slot in the group; rows of scores are block_keys apart. Weights are
+/// them. A row has its place in the run, and its slot in the group; rows of scores are padded_block apart. Weights are
 /// elements of Step.
 template <class Arch, class T, class Step>
 class group_weights {
@@ -50,13 +50,13 @@ public:
     void look_at(std::size_t slot, std::size_t rows, const T* scores, std::size_t width, bool carefully)
     {
         for (std::size_t r = 0; carefully && r < rows; ++r) {
-            const T* const of_row = scores + r * kernel::block_keys;
+            const T* const of_row = scores + r * kernel::padded_block;
             std::transform(of_row, of_row + width, excluded_[slot + r].begin(),
                            [](T score) { return kernel::is_negative_infinity_bits(score); });
         }
         if (with_statistics_) {
             for (std::size_t r = 0; r < rows; ++r) {
-                const auto extremes = kernel::extremes_of<Arch>(scores + r * kernel::block_keys, width);
+                const auto extremes = kernel::extremes_of<Arch>(scores + r * kernel::padded_block, width);
                 maxima_[slot + r] = extremes.largest;
                 minima_[slot + r] = extremes.smallest;
             }
@@ -64,7 +64,7 @@ public:
         }
         T* largest = largest_.data() + slot * lanes;
         for (std::size_t r = 0; r < rows; ++r, largest += lanes) {
-            kernel::largest_in_lanes<Arch, T>(scores + r * kernel::block_keys, width).store_aligned(largest);
+            kernel::largest_in_lanes<Arch, T>(scores + r * kernel::padded_block, width).store_aligned(largest);
         }
     }
 
@@ -91,12 +91,12 @@ public:
         const T* const references = chunk.maxima() + row + slot;
         T* const sums = sums_ + (row + slot) * lanes;
         if (!with_statistics_ && std::none_of(references, references + rows, kernel::rounds_coarsely<T>)) {
-            kernel::weigh_rows<Step>(scores, kernel::block_keys, rows, width, factor, references, kept_.data() + slot,
+            kernel::weigh_rows<Step>(scores, kernel::padded_block, rows, width, factor, references, kept_.data() + slot,
                                      sums);
             return;
         }
         for (std::size_t r = 0; r < rows; ++r) {
-            T* const scores_of_row = scores + r * kernel::block_keys;
+            T* const scores_of_row = scores + r * kernel::padded_block;
             const sum before = sum::load_aligned(sums + r * lanes) * sum(kept_[slot + r]);
             const auto after = with_statistics_ && width > 0
                                    ? observe(row + slot + r, slot + r, scores_of_row, width, factor, chunk, before)

@@ -13,7 +13,8 @@
 namespace scaledot::inline SCALEDOT_BUILD::detail {
 
 /// Whether this process may use tile registers. Linux wants to be asked, once for all threads; it says no where it is
-/// older than 5.16, where the processor has none, and where a thread's signal stack is too small for them.
+/// older than 5.16, where the processor has none, and where a thread's signal stack is too small for them; once it has
+/// said yes, it refuses such stacks.
 inline bool tiles_are_permitted()
 {
 #if defined(__linux__) && defined(__x86_64__)

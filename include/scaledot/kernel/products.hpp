@@ -21,13 +21,17 @@ namespace scaledot::inline SCALEDOT_BUILD::kernel {
 /// Keys are visited in blocks of this many, at multiples of it: results do not depend on how work is cut.
 inline constexpr std::size_t block_keys = 256;
 
+/// How far apart rows of a block's scores lie: for floats an odd number of lines, so that rows that have become
+/// weights, of which those of bfloat16 take half the place, do not all compete for the same sets of the first-level
+/// cache.
+inline constexpr std::size_t padded_block = block_keys + 16;
+
 /// A register tile: query rows x vectors of keys (or of value components). 24 accumulators where there are 32
-/// registers, 12 where there are 16; or four tile registers. A group of tiles has its scores in the first-level cache.
+/// registers, 12 where there are 16; or four tile registers.
 template <class Arch, class T>
 struct register_tile {
     static constexpr bool in_tiles = Arch::product == bfloat16_product::tiles;
     static constexpr std::size_t rows = in_tiles ? 16 : 6;
-    static constexpr std::size_t in_group = in_tiles ? 2 : 4;
     static constexpr std::size_t vectors = sizeof(batch<Arch, T>) == 64 ? 4 : 2;
     static constexpr std::size_t width = vectors * lanes<Arch, T>;
     static_assert(block_keys % width == 0);

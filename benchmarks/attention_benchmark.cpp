@@ -392,16 +392,11 @@ std::vector<case_to_measure> all_cases()
     add("float", add_ours<prepared_with_option<set_sinks>>("scaledot_sinks", 1e-3), peak_flops<float>, is_compared);
     add("double", add_ours<prepared_scaledot<double, double>>("scaledot", 1e-5), peak_flops<double>, is_typed_prefill);
     add("half", add_ours<prepared_scaledot<half, half>>("scaledot", 1e-2), peak_flops<float>, is_typed_prefill);
-    const auto in_bfloat16 = [](const attention_shape& s) { return is_typed_prefill(s) || decodes(s); };
-    add("bfloat16", add_ours<prepared_scaledot<bfloat16, bfloat16>>("scaledot", 1e-1), peak_flops<float>, in_bfloat16);
+    add("bfloat16", add_ours<prepared_scaledot<bfloat16, bfloat16>>("scaledot", 1e-1), peak_flops<float>, everywhere);
     add("half_cache", add_ours<prepared_scaledot<float, half>>("scaledot", 1e-2), peak_flops<float>, decodes);
     add("bfloat16_cache", add_ours<prepared_scaledot<float, bfloat16>>("scaledot", 1e-1), peak_flops<float>, decodes);
     for (const auto& peer : peers()) {
-        if (peer->type() == "bfloat16") {
-            add("bfloat16", *peer, peak_flops<float>, in_bfloat16);
-        } else {
-            add("float", *peer, peak_flops<float>, everywhere);
-        }
+        add(peer->type(), *peer, peak_flops<float>, everywhere);
     }
     return cases;
 }

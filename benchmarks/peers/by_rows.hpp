@@ -25,20 +25,27 @@ namespace scaledot_benchmark {
 
 /// A block of query rows of one head and the keys it sees; or several small heads whole. Rows are contiguous and follow
 /// one another, heads as well.
-struct row_block {
+template <class Element>
+struct block_of {
     std::size_t heads;
     std::size_t rows;
     std::size_t keys; ///< visible to the last row
     std::size_t size;
-    const float* q; ///< [heads, rows, size]
-    const float* k; ///< [heads, keys, size]
-    const float* v; ///< [heads, keys, size]
-    float* scores;  ///< [heads, rows, keys]
-    float* out;     ///< [heads, rows, size]
-};
+    const Element* q; ///< [heads, rows, size]
+    const Element* k; ///< [heads, keys, size]
+    const Element* v; ///< [heads, keys, size]
+    float* scores;    ///< [heads, rows, keys]
+    float* out;       ///< [heads, rows, size]
 
-/// Replaces scores by exp(score - maximum), returns their sum; scores from `visible` on become 0.
-inline float exponentiate_row(float* scores, std::size_t visible, std::size_t keys)
+    /// A row's weights lie where its scores lay.
+    Element* weights() const { return reinterpret_cast<Element*>(scores); }
+    std::size_t weight_stride() const { return keys * (sizeof(float) / sizeof(Element)); }
+};
+using row_block = block_of<float>;
+
+/// Replaces scores by exp(score - maximum) as Element, returns their sum; those from `visible` on become 0.
+template <class Element>
+float exponentiate_row(float* scores, std::size_t visible, std::size_t keys)
 {
     using arch = scaledot::native_architecture;
     using vector = scaledot::kernel::batch<arch, float>;
@@ -62,26 +69,28 @@ inline float exponentiate_row(float* scores, std::size_t visible, std::size_t ke
     const vector maximum(kernel::largest_lane(kernel::larger(maximum_0, maximum_1)));
     vector sum(0);
     j = 0;
+    auto* const weights = reinterpret_cast<Element*>(scores);
     for (; j + lanes <= visible; j += lanes) {
         const vector weight = kernel::exp_negative(vector(vector::load_unaligned(scores + j) - maximum));
-        weight.store_unaligned(scores + j);
+        kernel::store_vector<arch, float>(weights + j, weight);
         sum = sum + weight;
     }
     if (j < visible) {
         const vector weight = kernel::exp_negative(vector(load(j) - maximum));
-        kernel::store_partial<arch, float>(scores + j, visible - j, weight);
+        kernel::store_partial<arch, float>(weights + j, visible - j, weight);
         sum = sum + weight;
     }
-    std::fill(scores + visible, scores + keys, 0.0f);
+    std::fill(weights + visible, weights + keys, Element(0.0f));
     return kernel::sum_of_lanes(sum);
 }
 
 /// How a problem is cut into row blocks.
+template <class Element>
 class row_blocks {
 public:
     static constexpr std::size_t rows_per_block = 128;
 
-    row_blocks(const attention_problem& problem, int threads) : problem_(problem)
+    row_blocks(const problem_of<Element>& problem, int threads) : problem_(problem)
     {
         const attention_shape& s = problem.shape;
         // The queries of a decoding group read the same keys: they are the rows of one block.
@@ -105,7 +114,7 @@ public:
     }
 
     /// The block of a task, and its first row.
-    std::pair<row_block, std::size_t> block(std::size_t task, float* scores, float* out) const
+    std::pair<block_of<Element>, std::size_t> block(std::size_t task, float* scores, float* out) const
     {
         const attention_shape& s = problem_.shape;
         const std::size_t head = task / blocks_ * heads_together_;
@@ -120,22 +129,22 @@ public:
     }
 
 private:
-    attention_problem problem_;
+    problem_of<Element> problem_;
     std::size_t heads_, queries_, group_, blocks_;
     std::size_t heads_together_ = 1;
 };
 
-/// Attention by row blocks. Product has
-///     void scores(const row_block&)   scores = q k^T / sqrt(size)
-///     void output(const row_block&)   out = scores v
+/// Attention by row blocks, to floats. Product has
+///     void scores(const block_of<Element>&)   scores = q k^T / sqrt(size)
+///     void output(const block_of<Element>&)   out = weights v
 /// and, if it does not leave the exponentials to us,
-///     void softmax(const row_block&)
+///     void softmax(const block_of<Element>&)
 /// all callable from several threads at once.
-template <class Product>
+template <class Product, class Element = float>
 class attention_by_rows : public prepared_attention {
 public:
     template <class... Arguments>
-    attention_by_rows(const attention_problem& problem, int threads, Arguments&&... arguments)
+    attention_by_rows(const problem_of<Element>& problem, int threads, Arguments&&... arguments)
         : causal_(problem.shape.causal), threads_(threads), blocks_(problem, threads),
           product_(std::forward<Arguments>(arguments)...),
           scores_(blocks_.largest_scores() * static_cast<std::size_t>(threads)), out_(problem.shape.query_elements())
@@ -162,7 +171,7 @@ private:
         }
     }
 
-    void attend(const row_block& block, std::size_t first)
+    void attend(const block_of<Element>& block, std::size_t first)
     {
         const std::size_t rows = block.heads * block.rows;
         const auto visible = [&](std::size_t row) { return causal_ ? first + row + 1 : block.keys; };
@@ -178,7 +187,7 @@ private:
             thread_local std::vector<float> factors;
             factors.resize(rows);
             for (std::size_t i = 0; i < rows; ++i) {
-                factors[i] = 1.0f / exponentiate_row(block.scores + i * block.keys, visible(i), block.keys);
+                factors[i] = 1.0f / exponentiate_row<Element>(block.scores + i * block.keys, visible(i), block.keys);
             }
             product_.output(block);
             for (std::size_t i = 0; i < rows; ++i) {
@@ -191,14 +200,15 @@ private:
 
     bool causal_;
     int threads_;
-    row_blocks blocks_;
+    row_blocks<Element> blocks_;
     Product product_;
     aligned_floats scores_;
     aligned_floats out_;
 };
 
 /// scale of the scores
-inline float scale_of(const row_block& block)
+template <class Element>
+float scale_of(const block_of<Element>& block)
 {
     return 1.0f / std::sqrt(static_cast<float>(block.size));
 }

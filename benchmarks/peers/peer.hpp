@@ -17,7 +17,9 @@
 namespace scaledot_benchmark {
 
 /// Aligned for any vector, so that nobody loses to where malloc happened to put an array.
-using aligned_floats = std::vector<float, xsimd::aligned_allocator<float, 64>>;
+template <class T>
+using aligned_vector = std::vector<T, xsimd::aligned_allocator<T, 64>>;
+using aligned_floats = aligned_vector<float>;
 
 struct attention_shape {
     std::size_t batch, heads, key_heads, queries, keys, size;
@@ -37,12 +39,14 @@ struct attention_shape {
 };
 
 /// Contiguous arrays in the order [batch, heads, length, size]; the scale is 1 / sqrt(size).
-struct attention_problem {
+template <class Element>
+struct problem_of {
     attention_shape shape;
-    const float* q;
-    const float* k;
-    const float* v;
+    const Element* q;
+    const Element* k;
+    const Element* v;
 };
+using attention_problem = problem_of<float>;
 
 /// One problem with all that a contender may prepare before the clock runs: its own layout of the inputs, its output,
 /// working memory, generated code. What it does to keys and values on every call of its interface is timed.

@@ -115,10 +115,12 @@ public:
 
     [[gnu::always_inline]] T* operator()(std::size_t block) const
     {
-        return data_ + (even_ ? static_cast<std::ptrdiff_t>(block) * distance_ : offset_of(view_, block, inner_));
+        return even_ ? data_ + static_cast<std::ptrdiff_t>(block) * distance_ : among_uneven(block);
     }
 
 private:
+    [[gnu::noinline]] T* among_uneven(std::size_t block) const { return data_ + offset_of(view_, block, inner_); }
+
     const strided_view<T>& view_;
     T* data_;
     std::size_t inner_;

@@ -287,32 +287,57 @@ private:
     {
         constexpr std::size_t panel = 4096 / sizeof(T);
         static_assert(panel % output<Store>::step_size == 0);
-        std::size_t column = 0;
-        std::size_t row = 0;
-        for (std::size_t r = 0; r < count; ++r) {
+        const auto sum_beside = [&](std::size_t r, const auto& write_parts) __attribute__((always_inline))
+        {
             const std::size_t next = first + count + r;
-            const auto write_beside = [&](auto& sum) __attribute__((always_inline))
+            const auto write_and_finish = [&](auto& sum) __attribute__((always_inline))
             {
-                for (std::size_t part = 0; part < length_; part += panel) {
-                    if (n.verdict[row] >= 0) {
-                        if (reported_ && column == 0) {
-                            report(first + row, n, row);
-                        }
-                        kernel::write_and_sum(output<Store>(target(first + row) + column, source(first + row) + column,
-                                                            parameters_.gamma(column), parameters_.beta(column),
-                                                            std::min(panel, length_ - column), n, row),
-                                              sum);
-                    } else if (column == 0) {
-                        carefully(first + row);
-                    }
-                    if (++row == count) {
-                        row = 0;
-                        column += panel;
-                    }
-                }
+                write_parts(sum);
                 finish(sum, sums[r]);
             };
-            with_summation(source(std::min(next, end - 1)), next < end ? length_ : 0, write_beside);
+            with_summation(source(std::min(next, end - 1)), next < end ? length_ : 0, write_and_finish);
+        };
+        if (length_ <= panel) {
+            for (std::size_t r = 0; r < count; ++r) {
+                const auto write_row = [&](auto& sum) __attribute__((always_inline))
+                {
+                    write_part<Store>(first + r, 0, length_, n, r, sum);
+                };
+                sum_beside(r, write_row);
+            }
+            return;
+        }
+        std::size_t column = 0;
+        std::size_t row = 0;
+        const auto write_parts = [&](auto& sum) __attribute__((always_inline))
+        {
+            for (std::size_t part = 0; part < length_; part += panel) {
+                write_part<Store>(first + row, column, std::min(panel, length_ - column), n, row, sum);
+                if (++row == count) {
+                    row = 0;
+                    column += panel;
+                }
+            }
+        };
+        for (std::size_t r = 0; r < count; ++r) {
+            sum_beside(r, write_parts);
+        }
+    }
+
+    /// Writes some columns of a row, the r-th of its group, and sums another row.
+    template <kernel::store_kind Store, class Summation>
+    [[gnu::always_inline]] void write_part(std::size_t row, std::size_t column, std::size_t columns,
+                                           const normalizations& n, std::size_t r, Summation& sum) const
+    {
+        if (n.verdict[r] >= 0) {
+            if (reported_ && column == 0) {
+                report(row, n, r);
+            }
+            kernel::write_and_sum(output<Store>(target(row) + column, source(row) + column, parameters_.gamma(column),
+                                                parameters_.beta(column), columns, n, r),
+                                  sum);
+        } else if (column == 0) {
+            carefully(row);
         }
     }
 
@@ -338,7 +363,7 @@ private:
         return statistics({source(row)}, 1)[0];
     }
 
-    void carefully(std::size_t row) const
+    [[gnu::noinline]] void carefully(std::size_t row) const
     {
         const kernel::normalization n = careful(row);
         if (reported_) {

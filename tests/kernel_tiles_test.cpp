@@ -17,6 +17,7 @@
 #include <limits>
 #include <random>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace sd = scaledot;
@@ -197,15 +198,15 @@ struct value_problem {
     std::size_t rows;
     std::size_t keys;
     std::size_t value_size;
-    numbers weights = random_numbers(tile_size * block_keys, 5);
+    numbers weights;
     numbers values = random_numbers(block_keys * value_size, 6);
     std::size_t vectors = (value_size + tile_size - 1) / tile_size;
     std::size_t stride = vectors * tile_size;
     std::vector<element> packed_weights = std::vector<element>(tile_size * block_keys, 0x7fc07fc0u);
     std::vector<element> packed_values = std::vector<element>(block_keys / depth * stride);
 
-    value_problem(std::size_t rows_, std::size_t keys_, std::size_t value_size_)
-        : rows(rows_), keys(keys_), value_size(value_size_)
+    value_problem(std::size_t rows_, std::size_t keys_, std::size_t value_size_, unsigned seed = 5)
+        : rows(rows_), keys(keys_), value_size(value_size_), weights(random_numbers(tile_size * block_keys, seed))
     {
         for (std::size_t r = 0; r < rows; ++r) {
             std::fill(weights.begin() + static_cast<std::ptrdiff_t>(r * block_keys + keys),
@@ -269,6 +270,69 @@ TEST_CASE("tile_products: weights times values, added to what is kept of the out
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+namespace {
+
+template <std::size_t Vectors>
+void check_score_pair(std::size_t head_size)
+{
+    const std::size_t steps = steps_of<step>(head_size);
+    const numbers q = random_numbers(2 * tile_size * head_size, 9);
+    const numbers k = random_numbers(keys_of_panel * head_size, 10);
+    const auto queries = packed_rows(q, 2 * tile_size, head_size);
+    std::vector<element> panel(keys_of_panel * steps);
+    pack_keys<step, float>(k.data(), static_cast<std::ptrdiff_t>(head_size), keys_of_panel, head_size, panel.data());
+    std::vector<float> expected(2 * tile_size * block_keys, 99);
+    std::vector<float> scores(expected);
+    for (const std::size_t row : {std::size_t{0}, tile_size}) {
+        products::score<Vectors>(queries.data() + row * steps, steps, panel.data(), steps,
+                                 expected.data() + row * block_keys, block_keys);
+    }
+    products::score_pair<Vectors>(queries.data(), steps, panel.data(), steps, scores.data(), block_keys);
+    REQUIRE(test_support::equal_bits(scores.data(), expected.data(), scores.size()));
+}
+
+} // namespace
+
+TEST_CASE("tile_products: two tiles of rows at once give the same bits as one after the other")
+{
+    if (!have_tiles()) {
+        return;
+    }
+    const tile_registers registers;
+    for (const std::size_t head_size : {1u, 40u, 64u, 128u}) {
+        check_score_pair<1>(head_size);
+        check_score_pair<2>(head_size);
+        check_score_pair<4>(head_size);
+    }
+    for (const std::size_t value_size : {1u, 16u, 40u, 64u, 100u, 272u}) {
+        for (const std::size_t keys : {1u, 32u, 77u, 256u}) {
+            const value_problem upper(tile_size, keys, value_size);
+            const value_problem lower(tile_size, keys, value_size, 7);
+            auto weights = upper.packed_weights;
+            weights.insert(weights.end(), lower.packed_weights.begin(), lower.packed_weights.end());
+            std::array<float, 2 * tile_size> kept_of_pair;
+            std::copy(kept_of_rows.begin(), kept_of_rows.end(), kept_of_pair.begin());
+            std::copy(kept_of_rows.rbegin(), kept_of_rows.rend(), kept_of_pair.begin() + tile_size);
+            for (const float* kept : {static_cast<const float*>(nullptr), std::as_const(kept_of_pair).data()}) {
+                auto result = upper.output();
+                const auto below = lower.output();
+                result.insert(result.end(), below.rbegin(), below.rend());
+                auto expected = result;
+                for (const std::size_t row : {std::size_t{0}, tile_size}) {
+                    products::add_values(tile_size, weights.data() + row * block_keys, block_keys,
+                                         upper.packed_values.data(), static_cast<std::ptrdiff_t>(upper.stride),
+                                         upper.steps(), kept ? kept + row : nullptr, upper.vectors,
+                                         expected.data() + row * upper.stride, upper.stride);
+                }
+                products::add_values_of_pair(weights.data(), block_keys, upper.packed_values.data(),
+                                             static_cast<std::ptrdiff_t>(upper.stride), upper.steps(), kept,
+                                             upper.vectors, result.data(), upper.stride);
+                REQUIRE(test_support::equal_bits(result.data(), expected.data(), result.size()));
             }
         }
     }

@@ -216,6 +216,15 @@ private:
         }
         for (std::size_t t = 0; t < group.count; ++t) {
             if (group.seen[t].first < group.seen[t].last) {
+                if constexpr (kernel::multiplies_tiles<value_step>) {
+                    if (!carefully && take_same_values(row, t, group)) {
+                        add_values_of_pair(row, t, group, b, chunk);
+                        has_output_[row / tile::rows + t++] = true;
+                        has_output_[row / tile::rows + t] = true;
+                        upcoming_.template ask<2 * lines_at_once>();
+                        continue;
+                    }
+                }
                 add_values(row, t, group, b, chunk, carefully);
                 has_output_[row / tile::rows + t] = true;
                 upcoming_.template ask<lines_at_once>();
@@ -253,8 +262,20 @@ private:
         }
         const key_element* const packed = b.keys ? b.keys + panel * kernel::steps_of<key_step>(plan_.head_size)
                                                  : scores_.pack(first_key, std::min(first_key + tile::width, b.last));
+        const auto sees_panel = [&](std::size_t t) {
+            return panel < group.seen[t].last && panel + tile::width > group.seen[t].first;
+        };
         for (std::size_t t = first_tile; t < last_tile; ++t) {
-            if (panel < group.seen[t].last && panel + tile::width > group.seen[t].first) {
+            if constexpr (kernel::multiplies_tiles<key_step>) {
+                if (t + 1 < last_tile && group.rows[t + 1] == tile::rows && sees_panel(t) && sees_panel(t + 1)) {
+                    scores_.multiply(row + t * tile::rows, t * tile::rows, 2 * tile::rows, panel,
+                                     std::max(group.seen[t].last, group.seen[t + 1].last) - panel, packed);
+                    upcoming_.template ask<2 * lines_at_once>();
+                    ++t;
+                    continue;
+                }
+            }
+            if (sees_panel(t)) {
                 scores_.multiply(row + t * tile::rows, t * tile::rows, group.rows[t], panel, group.seen[t].last - panel,
                                  packed);
                 upcoming_.template ask<lines_at_once>();
@@ -309,6 +330,28 @@ private:
             }
         }
         add_values<value_step>(row, t, group, b, b.values, chunk, carefully);
+    }
+
+    /// Whether a tile and the next are whole, and the same is added to both.
+    bool take_same_values(std::size_t row, std::size_t t, const group_tiles& group) const
+    {
+        const bool* const has_output = has_output_.data() + row / tile::rows;
+        return t + 1 < group.count && group.rows[t + 1] == tile::rows && has_output[t] == has_output[t + 1] &&
+               group.seen[t].first == group.seen[t + 1].first && group.seen[t].last == group.seen[t + 1].last;
+    }
+
+    /// add_values of a tile and the next.
+    void add_values_of_pair(std::size_t row, std::size_t t, const group_tiles& group, const block& b,
+                            const partial_rows<T>& chunk)
+    {
+        const key_range& seen = group.seen[t];
+        const std::size_t slot = t * tile::rows;
+        kernel::tile_products<value_step>::add_values_of_pair(
+            weights(slot, seen), kernel::padded_block,
+            b.values + static_cast<std::ptrdiff_t>(seen.first / value_step::depth) * b.value_stride, b.value_stride,
+            kernel::steps_of<value_step>(std::min(seen.last, b.last - b.first) - seen.first),
+            has_output_[row / tile::rows + t] ? weights_.kept(slot) : nullptr, value_vectors_,
+            chunk.row(row + slot).output, padded_value_size());
     }
 
     /// The same of the only tile of a run, with values as they are stored.

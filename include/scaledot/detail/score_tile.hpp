@@ -149,8 +149,9 @@ public:
         return seen;
     }
 
-    /// The products of `count` rows (at most a tile) from `row` on with a packed panel, which starts at key `panel` of
-    /// the block, into the scores of slots `slot` on. Only its first `needed` keys are asked for.
+    /// The products of `count` rows (at most a tile, or two whole ones of kernel/tiles.hpp) from `row` on with a packed
+    /// panel, which starts at key `panel` of the block, into the scores of slots `slot` on. Only its first `needed`
+    /// keys are asked for.
     void multiply(std::size_t row, std::size_t slot, std::size_t count, std::size_t panel, std::size_t needed,
                   const element* packed) const
     {
@@ -166,9 +167,11 @@ public:
         };
         if constexpr (kernel::multiplies_tiles<step>) {
             with_vectors([&]<std::size_t Vectors>(std::integral_constant<std::size_t, Vectors>) {
-                kernel::tile_products<step>::template score<Vectors>(queries_ + row * query_elements_, query_elements_,
-                                                                     packed, steps_, scores(slot) + panel,
-                                                                     kernel::padded_block);
+                using products = kernel::tile_products<step>;
+                const auto multiply =
+                    count > tile::rows ? products::template score_pair<Vectors> : products::template score<Vectors>;
+                multiply(queries_ + row * query_elements_, query_elements_, packed, steps_, scores(slot) + panel,
+                         kernel::padded_block);
             });
         } else {
             kernel::for_each_tile<Arch, T>(count, [&](auto rows, std::size_t r) {

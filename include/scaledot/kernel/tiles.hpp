@@ -101,6 +101,48 @@ template <std::size_t Vectors>
     }
 }
 
+/// The same of two tiles of rows and two of columns, for which four are loaded instead of five: registers 0 and 1 are
+/// those of the upper rows, 2 and 3 of the lower ones.
+[[gnu::always_inline]] inline void multiply_pair(const std::uint32_t* left, std::size_t left_stride,
+                                                 const std::uint32_t* right, std::ptrdiff_t right_stride,
+                                                 std::size_t steps)
+{
+    const long left_bytes = bytes_of_elements(static_cast<std::ptrdiff_t>(left_stride));
+    const long right_bytes = bytes_of_elements(right_stride);
+    const std::uint32_t* const lower = left + tile_size * left_stride;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    for (std::size_t i = 0; i < steps; i += tile_size, right += static_cast<std::ptrdiff_t>(tile_size) * right_stride) {
+        _tile_loadd(4, left + i, left_bytes);
+        _tile_loadd(6, right, right_bytes);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, right + tile_size, right_bytes);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(5, lower + i, left_bytes);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+}
+
+/// Reads or writes the registers of multiply_pair.
+[[gnu::always_inline]] inline void load_pair(const float* x, std::size_t stride)
+{
+    const long bytes = bytes_of_elements(static_cast<std::ptrdiff_t>(stride));
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    _tile_loadd(0, x, bytes);
+    _tile_loadd(1, x + tile_size, bytes);
+    _tile_loadd(2, x + tile_size * stride, bytes);
+    _tile_loadd(3, x + tile_size * stride + tile_size, bytes);
+}
+[[gnu::always_inline]] inline void store_pair(float* x, std::size_t stride)
+{
+    const long bytes = bytes_of_elements(static_cast<std::ptrdiff_t>(stride));
+    _tile_stored(0, x, bytes);
+    _tile_stored(1, x + tile_size, bytes);
+    _tile_stored(2, x + tile_size * stride, bytes);
+    _tile_stored(3, x + tile_size * stride + tile_size, bytes);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+}
+
 /// Sets registers 0 ... Vectors - 1 to 0.
 template <std::size_t Vectors>
 [[gnu::always_inline]] inline void clear_tiles()
@@ -170,6 +212,25 @@ struct tile_products<Step> {
         store_tiles<Vectors>(scores, score_stride);
     }
 
+    /// score for 32 rows.
+    template <std::size_t Vectors>
+    static void score_pair(const element* queries, std::size_t query_stride, const element* panel, std::size_t steps,
+                           float* scores, std::size_t score_stride)
+    {
+        constexpr std::size_t width = register_tile<typename Step::arch, float>::width;
+        if constexpr (Vectors % 2 == 0) {
+            for (std::size_t first = 0; first < Vectors * tile_size; first += 2 * tile_size) {
+                clear_tiles<4>();
+                multiply_pair(queries, query_stride, panel + first, width, steps);
+                store_pair(scores + first, score_stride);
+            }
+        } else {
+            score<Vectors>(queries, query_stride, panel, steps, scores, score_stride);
+            score<Vectors>(queries + tile_size * query_stride, query_stride, panel, steps,
+                           scores + tile_size * score_stride, score_stride);
+        }
+    }
+
     /// Queries as columns: element i of row r at i * tile_size + r; missing rows are 0.
     static void pack_columns(const element* rows, std::size_t count, std::size_t steps, element* columns)
     {
@@ -229,6 +290,31 @@ struct tile_products<Step> {
                              add_tiles(weights, weight_stride, values + v * tile_size, value_stride, steps, !kept,
                                        vectors, whole, widest_whole);
                          });
+    }
+
+    /// add_values for 32 rows.
+    static void add_values_of_pair(const element* weights, std::size_t weight_stride, const element* values,
+                                   std::ptrdiff_t value_stride, std::size_t steps, const float* kept,
+                                   std::size_t value_vectors, float* output, std::size_t output_stride)
+    {
+        if (kept) {
+            scale(output, output_stride, 2 * tile_size, value_vectors, kept);
+        }
+        std::size_t v = 0;
+        for (; v + 2 <= value_vectors; v += 2) {
+            float* const at = output + v * tile_size;
+            if (kept) {
+                load_pair(at, output_stride);
+            } else {
+                clear_tiles<4>();
+            }
+            multiply_pair(weights, weight_stride, values + v * tile_size, value_stride, steps);
+            store_pair(at, output_stride);
+        }
+        for (std::size_t row = 0; v < value_vectors && row < 2 * tile_size; row += tile_size) {
+            add_tiles(weights + row * weight_stride, weight_stride, values + v * tile_size, value_stride, steps, !kept,
+                      1, output + row * output_stride + v * tile_size, output_stride);
+        }
     }
 
     /// add_values of values that lie as rows of `value_size` numbers, one for each of `keys` keys: packed a few keys at
